@@ -38,6 +38,12 @@ pub enum Error {
         /// Advice.
         hint: Option<String>,
     },
+    /// A failure of what n-grams are read from or written to.
+    #[error("{0}")]
+    Stream(
+        /// That failure.
+        Box<dyn std::error::Error + Send + Sync>,
+    ),
     /// The work was stopped on request.
     #[error("it was stopped")]
     Stopped,

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// The number of predictable words.
-fn predictable(counts: &Counts, config: &NgramConfig) -> f64 {
+pub(super) fn predictable(counts: &Counts, config: &NgramConfig) -> f64 {
     let closed = config.closed && config.unk.is_some();
     f64::from(counts.vocab_size - u32::from(counts.bos.is_some()) - u32::from(closed)).max(1.0)
 }
@@ -78,7 +78,7 @@ fn survivors(counts: &Counts, config: &NgramConfig, len: usize) -> Option<Vec<bo
 }
 
 /// The table of single words, whose values are probabilities.
-fn unigrams(
+pub(super) fn unigrams(
     counts: &Counts,
     keep: Option<Vec<bool>>,
     statistics: &Statistics,

@@ -19,6 +19,7 @@ mod entropy_pruning;
 mod estimate;
 mod estimator;
 mod export;
+pub mod external;
 mod header;
 mod heldout;
 mod merge_counts;

@@ -49,6 +49,11 @@ impl Statistics {
         statistics
     }
 
+    /// Those of single words alone.
+    pub(super) fn of_unigrams(unigrams: Vec<u32>) -> Self {
+        Self { continuation_counts: Vec::new(), unigrams, count_of_counts: Vec::new() }
+    }
+
     /// The counts of order `len` + 1.
     pub(crate) fn adjusted_counts<'a>(&'a self, counts: &'a Counts, len: usize) -> &'a [u32] {
         match len {
@@ -150,14 +155,20 @@ impl ContextStats {
     pub(crate) fn new(counts: &[u32], keep: Option<&[bool]>) -> Self {
         let mut context = Self::default();
         for (i, &count) in counts.iter().enumerate() {
-            context.total += u64::from(count);
-            if keep.is_some_and(|keep| !keep[i]) {
-                context.pruned += u64::from(count);
-            } else if count > 0 {
-                context.n[count.min(3) as usize - 1] += 1;
-            }
+            context.add(count, keep.is_none_or(|keep| keep[i]));
         }
         context
+    }
+
+    /// Adds the count of a word, which is pruned unless it is `kept`.
+    #[inline]
+    pub(super) fn add(&mut self, count: u32, kept: bool) {
+        self.total += u64::from(count);
+        if !kept {
+            self.pruned += u64::from(count);
+        } else if count > 0 {
+            self.n[count.min(3) as usize - 1] += 1;
+        }
     }
 
     /// T(h), the number of different words.

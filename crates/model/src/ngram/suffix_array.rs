@@ -143,6 +143,21 @@ impl<'a> SuffixSorter<'a> {
 
     /// The n-grams of all orders without their suffix links, and the suffix array to find those.
     pub(super) fn levels(&self) -> (Vec<OrderCounts>, SortedSuffixes) {
+        let (mut positions, mut lcps, sizes, grams) = self.sort();
+        let buckets = cut_buckets(&mut positions, &mut lcps, &sizes);
+        let (levels, before) = self.build_levels(&buckets, &grams);
+        (levels, SortedSuffixes { positions, lcps, sizes, before })
+    }
+
+    /// The suffix array with its LCPs, and the frequency of each word.
+    pub(super) fn sorted(self) -> (Vec<u32>, Vec<LcpEntry>, Vec<u32>) {
+        let (positions, lcps, ..) = self.sort();
+        (positions, lcps, self.frequencies)
+    }
+
+    /// The suffix array with its LCPs; the size of each bucket, and its number of n-grams of each
+    /// length.
+    fn sort(&self) -> (Vec<u32>, Vec<LcpEntry>, Vec<usize>, Vec<[usize; MAX_ORDER]>) {
         // Words in order, into buckets of about equal size; a frequent word has its own bucket.
         let n = self.tokens.len();
         let target = n.div_ceil(BUCKETS).max(1);
@@ -160,8 +175,7 @@ impl<'a> SuffixSorter<'a> {
         self.scatter(&bucket_of, sizes.len(), &mut positions);
         let mut buckets = cut_buckets(&mut positions, &mut lcps, &sizes);
         let grams = self.sort_buckets(&mut buckets);
-        let (levels, before) = self.build_levels(&buckets, &grams);
-        (levels, SortedSuffixes { positions, lcps, sizes, before })
+        (positions, lcps, sizes, grams)
     }
 
     /// Writes every position into the part of its bucket.

@@ -28,6 +28,10 @@ impl Smoother for Katz {
         BackoffScheme::BackOff
     }
 
+    fn changes_estimate(&self) -> bool {
+        true
+    }
+
     fn finish(&self, estimate: &mut Estimate, report: &mut Report) {
         discount(estimate, report);
     }

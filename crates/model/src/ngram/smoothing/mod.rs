@@ -84,6 +84,11 @@ pub trait Smoother: Sync {
         true
     }
 
+    /// Whether [`Self::finish`] changes it, so that all n-grams must be in memory.
+    fn changes_estimate(&self) -> bool {
+        false
+    }
+
     /// Changes the whole estimate, for formulas with probabilities of the lower order (Katz).
     fn finish(&self, _estimate: &mut Estimate, _report: &mut Report) {}
 }
