@@ -1,11 +1,20 @@
 //! N-gram counting without a run: from texts, or counts of their parts, to files of counts and
-//! models.
+//! models; in memory, or in streams where that is not enough.
+
+mod external;
+mod in_order;
+mod levels;
+
+pub use external::{Room, Streams};
+
+use external::Work;
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use surprisal_formats::counts::Part;
 use surprisal_formats::{arpa, counts, file, ngram};
+use surprisal_model::ngram::external::Smoothed;
 use surprisal_model::ngram::{Counts, NgramConfig, NgramModel, from_counts};
 use surprisal_text::{Corpus, DataOptions, Tokenizer, TokenizerKind, WordVocabulary};
 
@@ -13,13 +22,14 @@ use crate::data::{learn, note_tokens};
 use crate::error::{Advice, Error, Result};
 use crate::events::{Context, Event, Note};
 use crate::kind::{self, Kind};
+use crate::word_choice::rare_words;
 use crate::{memory, outputs};
 
 /// Counts of a text.
 #[derive(Debug)]
 pub struct Counted {
     /// N-gram counts of all orders.
-    pub counts: Counts,
+    pub counts: Grams,
     /// Tokenizer of the text.
     pub tokenizer: Tokenizer,
     /// Part of the text that was counted, where that is known.
@@ -28,13 +38,41 @@ pub struct Counted {
     tuning: Option<(Counts, Vec<u32>)>,
 }
 
+/// N-gram counts of all orders.
+#[derive(Debug)]
+pub enum Grams {
+    /// In memory.
+    Memory(Counts),
+    /// In temporary files.
+    Streams(Box<Streams>),
+}
+
+impl Grams {
+    /// The length of the longest n-gram.
+    pub fn order(&self) -> usize {
+        match self {
+            Self::Memory(counts) => counts.order(),
+            Self::Streams(streams) => streams.layout.order,
+        }
+    }
+
+    /// The number of different n-grams of all orders.
+    pub fn grams(&self) -> u64 {
+        match self {
+            Self::Memory(counts) => counts.grams(),
+            Self::Streams(streams) => streams.merged.orders.iter().map(|order| order.grams).sum(),
+        }
+    }
+}
+
 /// Counts of the training texts of `data`, or of part `i` of `n` where `shard` is `(i, n)`, up to
 /// the order of `model`, with tokens held out where it needs them. The tokens are those of `known`,
 /// or of a tokenizer of `kind` that learns from the texts; of words, those not in `vocabulary` are
-/// `<unk>`. Emits [`Event::Phase`] and [`Event::Counting`].
+/// `<unk>`. What does not fit into `room` is counted in temporary files. Emits [`Event::Phase`] and
+/// [`Event::Counting`].
 ///
 /// # Errors
-/// Texts that cannot be read or do not fit into memory; an order out of range; a part of a text
+/// Texts that cannot be read or do not fit into memory and disk; an order out of range; a part of a text
 /// with a vocabulary that depends on the whole; a subscriber's error.
 pub fn count(
     data: &DataOptions,
@@ -43,6 +81,7 @@ pub fn count(
     known: Option<Tokenizer>,
     shard: Option<(usize, usize)>,
     model: &NgramConfig,
+    room: &Room,
     ctx: &Context<'_>,
 ) -> Result<Counted> {
     if shard.is_some() && vocabulary.needs_counts() {
@@ -55,11 +94,46 @@ pub fn count(
     let mut data = data.clone();
     data.once = kind == TokenizerKind::Word || known.is_some();
     data.inputs.any_bytes |= kind == TokenizerKind::Byte;
-    data.inputs.limit = Some(memory::largest_text(kind));
+    let can_spill = external_problem(model)?.is_none();
+    if can_spill && room.memory.is_some() {
+        // Read twice: the vocabulary first, which says whether the rest fits.
+        data.once = false;
+    } else {
+        data.inputs.limit = Some(memory::largest_text(kind));
+    }
     let corpus = ctx.pool.install(|| Corpus::whole(&data, shard))?;
-    memory::check_text(corpus.bytes(), kind)?;
-    ctx.phase("reading", 0)?;
     let is_known = known.is_some();
+    let mut known = known;
+    let mut rare = None;
+    let fits = room.memory.is_none() && memory::check_text(corpus.bytes(), kind).is_ok();
+    if can_spill && !fits {
+        ctx.phase("reading words", 0)?;
+        let (tokenizer, frequencies, note) =
+            ctx.pool.install(|| words(&corpus, kind, vocabulary, known.take()))?;
+        rare = note;
+        let config = NgramConfig { bos: tokenizer.bos(), unk: tokenizer.unk(), ..model.clone() };
+        let (limit, tokens) = (external::limit(room), frequencies.iter().sum::<u64>());
+        if Counts::memory(tokens as usize, tokenizer.vocab_size(), model.order) > limit {
+            let work = Work {
+                corpus: &corpus,
+                data: &data,
+                tokenizer: &tokenizer,
+                frequencies: &frequencies,
+                config: &config,
+                memory: limit,
+                room,
+            };
+            let streams = work.run(ctx)?;
+            ctx.notes(corpus.notices())?;
+            rare.map_or(Ok(()), |note| ctx.note(note))?;
+            let part = part_of(&corpus, shard, ctx)?;
+            return Ok(Counted { counts: Grams::Streams(Box::new(streams)), tokenizer, part, tuning: None });
+        }
+        known = Some(tokenizer);
+    } else {
+        memory::check_text(corpus.bytes(), kind)?;
+    }
+    ctx.phase("reading", 0)?;
     let (tokenizer, text) = ctx.pool.install(|| -> Result<_> {
         match known {
             Some(tokenizer) => {
@@ -70,6 +144,7 @@ pub fn count(
         }
     })?;
     ctx.notes(corpus.notices())?;
+    rare.map_or(Ok(()), |note| ctx.note(note))?;
     if is_known {
         note_tokens(&text, &corpus.name(), "the tokenizer", ctx)?;
     }
@@ -77,6 +152,14 @@ pub fn count(
     let vocab_size = tokenizer.vocab_size();
     let memory = Counts::memory(text.ids.len(), vocab_size, model.order);
     ctx.emit(&Event::Counting { name: corpus.name(), tokens: text.scored(), vocab_size, memory })?;
+    if let Some(limit) = room.memory.filter(|&limit| memory > limit) {
+        let why = external_problem(&model)?.map_or_else(String::new, |why| format!(" ({why})"));
+        let (needed, limit) = (crate::wording::bytes(memory), crate::wording::bytes(limit));
+        return Err(Error::usage(format!(
+            "counting this text needs up to {needed} of memory, and the limit is {limit}{why}"
+        ))
+        .hint(Advice::CountLess));
+    }
     memory::check(memory, "counting this text", Advice::CountLess)?;
     let of = |tokens: Cow<'_, [u32]>, what| -> Result<Counts> {
         ctx.phase(what, Counts::PASSES * tokens.len() as u64)?;
@@ -93,14 +176,46 @@ pub fn count(
         None
     };
     let counts = of(text.ids.into_vec().into(), "counting")?;
-    let part = match shard {
-        None => Part::whole(),
-        Some((number, parts)) => {
-            ctx.phase("hashing the whole text, to recognise its parts", 0)?;
-            Part { number: number as u32, parts: parts as u32, text: corpus.hash()? }
-        }
-    };
-    Ok(Counted { counts, tokenizer, part: Some(part), tuning })
+    let part = part_of(&corpus, shard, ctx)?;
+    Ok(Counted { counts: Grams::Memory(counts), tokenizer, part, tuning })
+}
+
+/// What of these settings needs all n-grams in memory.
+fn external_problem(model: &NgramConfig) -> Result<Option<String>> {
+    if model.order < 2 {
+        return Ok(Some("single words are counted in memory".into()));
+    }
+    Ok(Smoothed::refusal(model)?)
+}
+
+/// The part of a text that `shard` is.
+fn part_of(corpus: &Corpus, shard: Option<(usize, usize)>, ctx: &Context<'_>) -> Result<Option<Part>> {
+    let Some((number, parts)) = shard else { return Ok(Some(Part::whole())) };
+    ctx.phase("hashing the whole text, to recognise its parts", 0)?;
+    Ok(Some(Part { number: number as u32, parts: parts as u32, text: corpus.hash()? }))
+}
+
+/// The tokenizer, the number of occurrences of each token, and a note on rare words.
+fn words(
+    corpus: &Corpus,
+    kind: TokenizerKind,
+    vocabulary: &WordVocabulary,
+    known: Option<Tokenizer>,
+) -> Result<(Tokenizer, Vec<u64>, Option<Note>)> {
+    if kind == TokenizerKind::Word && known.is_none() {
+        let (tokenizer, choice, frequencies) = corpus.learn_word_tokenizer(vocabulary)?;
+        let count = |id: Option<u32>| id.map_or(0, |id| frequencies[id as usize]);
+        let scored = frequencies.iter().sum::<u64>() - count(tokenizer.bos());
+        let note = rare_words(vocabulary.min_count, choice, count(tokenizer.unk()), scored);
+        return Ok((tokenizer, frequencies, note));
+    }
+    let tokenizer = known.map_or_else(|| corpus.train_tokenizer(kind), Ok)?;
+    let mut frequencies = vec![0; tokenizer.vocab_size()];
+    corpus.encode_train_to(&tokenizer, |ids| {
+        ids.iter().for_each(|&id| frequencies[id as usize] += 1);
+        Ok(())
+    })?;
+    Ok((tokenizer, frequencies, None))
 }
 
 /// Sum of the counts in files: of all parts of one text in their order, or, for a `sum`, of any
@@ -113,27 +228,27 @@ pub fn merge(paths: &[PathBuf], sum: bool, ctx: &Context<'_>) -> Result<Counted>
     ctx.phase("reading counts", 0)?;
     let (mut shards, mut parts) = (Vec::new(), Vec::new());
     for path in paths {
-        let Counted { counts, tokenizer, part, .. } = open(path, Kind::detect(path)?)?;
+        let (counts, tokenizer, part) = open(path, Kind::detect(path)?)?;
         shards.push((counts, tokenizer));
         parts.push(part);
     }
     let part = if sum { larger_part(&parts) } else { whole_of_parts(paths, &parts, ctx)? };
     ctx.phase("merging", 0)?;
     let (counts, tokenizer) = ctx.pool.install(|| counts::merge(shards))?;
-    Ok(Counted { counts, tokenizer, part, tuning: None })
+    Ok(Counted { counts: Grams::Memory(counts), tokenizer, part, tuning: None })
 }
 
-/// The counts in a file of `kind`.
+/// The counts in a file of `kind`, with their tokenizer and their part of the text, if known.
 ///
 /// # Errors
 /// A file without counts, or a malformed one.
-pub fn open(path: &Path, kind: Kind) -> Result<Counted> {
+pub fn open(path: &Path, kind: Kind) -> Result<(Counts, Tokenizer, Option<Part>)> {
     // A pipe is known by its content.
     let content = if kind == Kind::Special { Some(file::read(path)?) } else { None };
     let kind = content.as_ref().map_or(kind, |content| Kind::of_bytes(content.as_slice()));
     let read = || content.clone().map_or_else(|| file::read(path), Ok);
     let within = |error| Error::from(error).within(path.display());
-    let (counts, tokenizer, part) = match kind {
+    Ok(match kind {
         Kind::Counts => counts::from_bytes(read()?).map_err(within)?,
         Kind::CountsTsv | Kind::Text => {
             let bytes = read()?;
@@ -144,8 +259,7 @@ pub fn open(path: &Path, kind: Kind) -> Result<Counted> {
             let message = format!("{} has no counts: it is {}", path.display(), kind.words().0);
             return Err(Error::usage(message).hint("give counts: .counts or .tsv"));
         }
-    };
-    Ok(Counted { counts, tokenizer, part, tuning: None })
+    })
 }
 
 /// Checks that parts are all of one text; gives the whole, if that is known.
@@ -248,10 +362,14 @@ impl Counted {
         quantize: Option<u32>,
         ctx: &Context<'_>,
     ) -> Result<Vec<(PathBuf, u64)>> {
-        let (counts, tokenizer, part, pool) = (self.counts, &self.tokenizer, self.part.as_ref(), ctx.pool);
-        let (order, bos, unk) = (counts.order(), tokenizer.bos(), tokenizer.unk());
+        let (tokenizer, part, pool) = (&self.tokenizer, self.part.as_ref(), ctx.pool);
+        let (order, bos, unk) = (self.counts.order(), tokenizer.bos(), tokenizer.unk());
         let config = NgramConfig { order, bos, unk, ..config.clone() };
         config.check().map_err(|error| Error::usage(error.to_string()))?;
+        let counts = match self.counts {
+            Grams::Memory(counts) => counts,
+            Grams::Streams(streams) => return streams.write(files, &config, quantize, tokenizer, part, ctx),
+        };
         let mut written = Vec::new();
         let mut done = |path: &Path, bytes: u64| {
             written.push((path.to_owned(), bytes));

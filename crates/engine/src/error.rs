@@ -106,6 +106,10 @@ pub enum Advice {
     Resume,
     /// Count the text in parts.
     CountLess,
+    /// Allow more memory, or count fewer words.
+    FewerWords,
+    /// Put temporary files elsewhere.
+    OtherTemp,
     /// Give a list of words.
     ListWords,
     /// Name all parts of one text in their order, or add up any counts.
@@ -269,4 +273,21 @@ impl From<surprisal_platform::threads::PoolError> for Error {
     }
 }
 
-from_library!(surprisal_model::Error, candle_core::Error, serde_json::Error,);
+impl From<surprisal_model::Error> for Error {
+    fn from(error: surprisal_model::Error) -> Self {
+        use surprisal_model::Error as Model;
+        // A failure of what the engine itself reads and writes on the model's behalf.
+        match error {
+            Model::Stream(inner) => match inner.downcast::<surprisal_store::Error>() {
+                Ok(error) => (*error).into(),
+                Err(inner) => match inner.downcast::<Self>() {
+                    Ok(error) => *error,
+                    Err(inner) => Self::failed(inner.to_string()),
+                },
+            },
+            error => Self::failed(chain(&error)),
+        }
+    }
+}
+
+from_library!(candle_core::Error, serde_json::Error,);

@@ -209,7 +209,7 @@ fn write(
     let (tokenizer, choice) = match known {
         Some(tokenizer) => (tokenizer, None),
         None if kind == TokenizerKind::Word => {
-            let (tokenizer, choice) =
+            let (tokenizer, choice, _) =
                 corpus.learn_word_tokenizer(&config.tokenizer.words(config.data.normalize)?)?;
             (tokenizer, Some(choice))
         }

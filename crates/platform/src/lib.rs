@@ -1,9 +1,11 @@
-//! Machine-dependent services: thread pool, memory-mapped files, prefetching, and memory limits.
+//! Machine-dependent services: thread pool, memory-mapped files, prefetching, memory limits, and
+//! free disk space.
 //!
 //! Only this crate and `surprisal-kernels` have `unsafe` code, listed in
 //! `crates/kernels/UNSAFE.md`.
 
 pub mod counting_allocator;
+pub mod disk;
 pub mod memory;
 pub mod mmap;
 pub mod prefetch;

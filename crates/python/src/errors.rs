@@ -52,6 +52,8 @@ fn hint(advice: &Advice) -> String {
         Advice::ResumeRun(path) => format!("train(resume=True, out=\"{}\") continues it", path.display()),
         Advice::Resume => "resume=True with the same out continues from here".into(),
         Advice::CountLess => "count it in parts (shard=, then merge), or with a lower order".into(),
+        Advice::FewerWords => "keep fewer words: min_count=2, or vocab_size=".into(),
+        Advice::OtherTemp => "free some space on the disk of the temporary files".into(),
         Advice::ListWords => "give all parts the same list of words with vocab=".into(),
         Advice::AllParts => "name all parts of one text in their order; sum=True adds up any counts".into(),
         Advice::Again => "the same call starts again".into(),

@@ -54,6 +54,14 @@ pub enum Error {
         /// The mistake.
         problem: String,
     },
+    /// A temporary file of an earlier process that cannot be used.
+    #[error("the temporary file `{}` is damaged: {problem}", .path.display())]
+    Spilled {
+        /// The file.
+        path: PathBuf,
+        /// The mistake.
+        problem: &'static str,
+    },
     /// Data larger than the limit; nothing was allocated for it.
     #[error("{what} is too large: {size} {unit}, at most {limit} are read")]
     TooLarge {
@@ -120,6 +128,7 @@ impl Error {
             Self::Occupied { .. } => Some("choose another name, or move the existing file or folder away"),
             Self::Locked { .. } => Some("wait for it to finish or stop it, or choose another folder"),
             Self::Missing { hint, .. } => Some(hint),
+            Self::Spilled { .. } => Some("remove it and start again: it is made again"),
             _ => None,
         }
     }

@@ -7,6 +7,7 @@
 //! - [`parents`]: the folders above what is written.
 //! - [`pending`]: temporary files to remove when the process is ended.
 //! - [`write_target`]: whether a path is a file to replace or a stream to write to.
+//! - [`spill`]: temporary files of checksummed blocks that outlive a killed process.
 //! - [`read`]: whole regular files, up to a size limit.
 //! - [`fault_injection`]: failures on demand, so that tests can stop a save at every write, sync
 //!   and rename.
@@ -25,6 +26,7 @@ pub mod parents;
 pub mod pending;
 pub mod read;
 pub mod run_dir;
+pub mod spill;
 pub mod write_target;
 
 pub use error::{Error, Result};

@@ -379,11 +379,15 @@ impl Corpus {
         Ok((tokenizer, self.check_length(text)?, choice))
     }
 
-    /// The tokenizer of [`Self::learn_words`] alone, in memory for the vocabulary.
+    /// The tokenizer of [`Self::learn_words`] alone, in memory for the vocabulary, and the number of
+    /// occurrences of each token.
     ///
     /// # Errors
     /// As there.
-    pub fn learn_word_tokenizer(&self, vocabulary: &WordVocabulary) -> Result<(Tokenizer, WordChoice)> {
+    pub fn learn_word_tokenizer(
+        &self,
+        vocabulary: &WordVocabulary,
+    ) -> Result<(Tokenizer, WordChoice, Vec<u64>)> {
         learn_word_tokenizer(&self.train, self.mode, self.encode_options, vocabulary)
     }
 

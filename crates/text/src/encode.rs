@@ -266,18 +266,19 @@ pub(crate) fn learn_words(
     let (locals, encoded, mut warnings) = encode_local(spans, mode, options)?;
     warnings.uppercase_unk = locals.iter().any(|one| one.contains(b"<UNK>"));
     let counts = if vocabulary.needs_counts() { count_ids(&locals, &encoded) } else { Vec::new() };
-    let (tokenizer, maps, choice) = choose_words(locals, counts, mode, vocabulary)?;
+    let (tokenizer, maps, choice, _) = choose_words(locals, counts, mode, vocabulary)?;
     let (text, _) = concatenate(encoded, &maps, &tokenizer, warnings, UnknownText::Forgotten);
     Ok((tokenizer, text, warnings, choice))
 }
 
-/// Learns the words of `spans` alone: memory holds the vocabulary, not the text.
+/// Learns the words of `spans` alone: memory holds the vocabulary, not the text. Also gives the
+/// number of occurrences of each token.
 pub(crate) fn learn_word_tokenizer(
     spans: &[Span],
     mode: TextMode,
     options: EncodeOptions,
     vocabulary: &WordVocabulary,
-) -> Result<(Tokenizer, WordChoice)> {
+) -> Result<(Tokenizer, WordChoice, Vec<u64>)> {
     vocabulary.check(mode)?;
     let (states, _) = for_each_chunk(
         spans,
@@ -297,29 +298,35 @@ pub(crate) fn learn_word_tokenizer(
         },
     )?;
     let (locals, counts) = states.into_iter().map(|(locals, counts, _)| (locals, counts)).unzip();
-    let (tokenizer, _, choice) = choose_words(locals, counts, mode, vocabulary)?;
-    Ok((tokenizer, choice))
+    let (tokenizer, _, choice, frequencies) = choose_words(locals, counts, mode, vocabulary)?;
+    Ok((tokenizer, choice, frequencies))
 }
 
 /// The tokenizer of the words that `vocabulary` chooses from those of several threads with their
-/// numbers of occurrences, and the maps of each thread's ids to the final ones.
+/// numbers of occurrences, and the maps of each thread's ids to the final ones; the number of
+/// occurrences of each token, if there are counts.
 fn choose_words(
     locals: Vec<LocalVocab>,
     counts: Vec<Vec<u64>>,
     mode: TextMode,
     vocabulary: &WordVocabulary,
-) -> Result<(Tokenizer, Vec<Vec<u32>>, WordChoice)> {
+) -> Result<(Tokenizer, Vec<Vec<u32>>, WordChoice, Vec<u64>)> {
     let (mut vocab, mut maps) = merge_vocabs(locals)?;
-    let (choice, kept) = vocabulary.choose(&vocab, mode, &add_counts(counts, &maps, vocab.words().len()));
+    let mut frequencies = add_counts(counts, &maps, vocab.words().len());
+    let (choice, kept) = vocabulary.choose(&vocab, mode, &frequencies);
     if choice.kept < choice.words {
         let (restricted, map) = vocab.restricted(&kept)?;
         vocab = restricted;
+        let all = std::mem::replace(&mut frequencies, vec![0; vocab.words().len()]);
+        for (&id, count) in map.iter().zip(all) {
+            frequencies[id as usize] += count;
+        }
         maps.par_iter_mut().flatten().for_each(|id| *id = map[*id as usize]);
         if maps.is_empty() {
             maps.push(map);
         }
     }
-    Ok((Tokenizer::built_in(Arc::new(WordCodec { vocab, mode })), maps, choice))
+    Ok((Tokenizer::built_in(Arc::new(WordCodec { vocab, mode })), maps, choice, frequencies))
 }
 
 /// For each of `locals` the number of occurrences of its ids.

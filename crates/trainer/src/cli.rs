@@ -401,13 +401,9 @@ pub(crate) struct CountArgs {
     /// Count only part I of N of the text, for `merge`; only for texts in lines.
     #[arg(long, value_name = "I/N")]
     pub(crate) shard: Option<String>,
-    /// The most memory that counting may need; more is refused before it starts. A number with b, K
-    /// (the default), M, G or T, powers of 1024, or % of the machine's memory, as in lmplz.
-    #[arg(short = 'S', long, value_name = "SIZE", value_parser = memory::parse_size)]
-    pub(crate) memory: Option<u64>,
-    /// A folder for temporary files, as in lmplz; not used, as counting happens in memory.
-    #[arg(short = 'T', long, alias = "temp_prefix", value_name = "DIR")]
-    pub(crate) temp_prefix: Option<PathBuf>,
+    /// Limits of memory, and temporary files.
+    #[command(flatten)]
+    pub(crate) room: RoomArgs,
     /// The kind of n-grams.
     #[command(flatten)]
     pub(crate) what: NgramArgs,
@@ -428,6 +424,19 @@ pub(crate) struct CountArgs {
     /// The words of the vocabulary.
     #[command(flatten)]
     pub(crate) words: WordArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RoomArgs {
+    /// The most memory to use (default: what is free). A text that needs more is counted in
+    /// temporary files, to the same bytes. A number with b, K (the default), M, G or T, powers of
+    /// 1024, or % of the machine's memory, as in lmplz.
+    #[arg(short = 'S', long, value_name = "SIZE", value_parser = memory::parse_size)]
+    pub(crate) memory: Option<u64>,
+    /// The folder for temporary files (default: that of the first output). A command that was
+    /// killed goes on with what it finds there.
+    #[arg(short = 'T', long, aliases = ["temp-prefix", "temp_prefix"], value_name = "DIR")]
+    pub(crate) temp: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]

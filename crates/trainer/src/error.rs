@@ -165,6 +165,10 @@ pub fn words(advice: &Advice) -> String {
         }
         Advice::Resume => "--resume with the same --out continues from here",
         Advice::CountLess => "count it in parts (--shard, then `merge`), or fewer tokens at a time (--order)",
+        Advice::FewerWords => {
+            "allow more with --memory, or keep fewer words with --min-count 2 or --vocab-size N"
+        }
+        Advice::OtherTemp => "free some space, or name a folder on a larger disk with --temp",
         Advice::ListWords => "give all parts the same list of words with --vocab",
         Advice::AllParts => "name all parts of one text, 1/N to N/N, in order; --sum adds up any counts",
         Advice::Again => "the same command starts again",

@@ -44,8 +44,10 @@
 
 mod build;
 mod parse;
+mod stream;
 mod write;
 
+pub use stream::{Lines, Spelling, StreamWriter};
 pub(crate) use write::log10;
 pub use write::{Written, write};
 

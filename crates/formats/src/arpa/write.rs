@@ -38,10 +38,29 @@ pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer)
         let problem = format!("the model has {tokens} tokens, but the tokenizer has {words}");
         return Err(Error::malformed("the model", &problem));
     }
-    let (kind, unit) = (tokenizer.kind(), tokenizer.mode());
-    let declared = declaration(kind, unit);
+    let order = estimate.tables.len();
     let mut writer = FileWriter::create(path)?;
-    supported(estimate)?;
+    supported(estimate.scheme, estimate.unseen_context_factor, order)?;
+    let mut out = OrderedWriter::new(|bytes: &[u8]| writer.put(bytes));
+    let grams = estimate.tables.iter().map(|table| table.value_ids.len() as u64);
+    out.put(head(tokenizer, estimate.unseen_context_factor, grams)?.as_bytes())?;
+    let zeros = levels(estimate, &StringTable::from_tokenizer(tokenizer), &mut out)?;
+    out.put(END)?;
+    let notices = notices(tokenizer, estimate.unseen_context_factor, zeros);
+    Ok(Written { bytes: writer.commit()?, notices })
+}
+
+/// The end of a file.
+pub(super) const END: &[u8] = b"\n\\end\\\n";
+
+/// The lines before the sections of the orders, with the numbers of n-grams.
+pub(super) fn head(
+    tokenizer: &Tokenizer,
+    unseen_context_factor: f64,
+    grams: impl Iterator<Item = u64>,
+) -> Result<String> {
+    let kind = tokenizer.kind();
+    let declared = declaration(kind, tokenizer.mode());
     let mut header = declared.as_ref().map_or_else(String::new, |line| format!("{line}\n"));
     if kind.granularity() == Granularity::Subword {
         let json = tokenizer.to_json()?;
@@ -52,17 +71,20 @@ pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer)
     if declared.is_some() {
         header.push('\n');
     }
-    if estimate.unseen_context_factor != 1.0 {
+    if unseen_context_factor != 1.0 {
         header += &format!("{SCORES_DECLARATION}\n\n");
     }
     header += "\\data\\\n";
-    for (len, table) in estimate.tables.iter().enumerate() {
-        header += &format!("ngram {}={}\n", len + 1, table.value_ids.len());
+    for (order, grams) in (1..).zip(grams) {
+        header += &format!("ngram {order}={grams}\n");
     }
-    let mut out = OrderedWriter::new(|bytes: &[u8]| writer.put(bytes));
-    out.put(header.as_bytes())?;
-    let zeros = levels(estimate, &StringTable::from_tokenizer(tokenizer), &mut out)?;
-    out.put(b"\n\\end\\\n")?;
+    Ok(header)
+}
+
+/// Notes about content that this or other programs cannot read or misinterpret.
+pub(super) fn notices(tokenizer: &Tokenizer, unseen_context_factor: f64, zeros: bool) -> Vec<String> {
+    let (kind, unit) = (tokenizer.kind(), tokenizer.mode());
+    let declared = declaration(kind, unit);
     let mut notices = Vec::new();
     if declared.is_some() {
         let of = match unit {
@@ -80,7 +102,7 @@ pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer)
             "the tokens are {kind} tokens of {of}, not words in sentences, as the first line says; {but}"
         ));
     }
-    if estimate.unseen_context_factor != 1.0 {
+    if unseen_context_factor != 1.0 {
         let notice = "scores of stupid backoff do not sum to one, as the file says; other programs take them for probabilities";
         notices.push(notice.into());
     }
@@ -92,15 +114,14 @@ pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer)
     if declared.is_none() && tokenizer.words().is_some_and(|mut words| words.any(|word| word == "<UNK>")) {
         notices.push("the file has the word <UNK> besides <unk>; KenLM does not distinguish them".into());
     }
-    Ok(Written { bytes: writer.commit()?, notices })
+    notices
 }
 
 /// Refuses models that are not back-off models.
-fn supported(estimate: &Estimate) -> Result<()> {
-    let order = estimate.tables.len();
-    let problem = if estimate.scheme == BackoffScheme::LongestOnly && order > 1 {
+pub(super) fn supported(scheme: BackoffScheme, unseen_context_factor: f64, order: usize) -> Result<()> {
+    let problem = if scheme == BackoffScheme::LongestOnly && order > 1 {
         "an add-k model does not back off: it gives all unseen words the same probability"
-    } else if estimate.unseen_context_factor != 1.0 && order > 2 {
+    } else if unseen_context_factor != 1.0 && order > 2 {
         "stupid backoff multiplies by a factor after an unseen context"
     } else {
         return Ok(());
@@ -188,7 +209,7 @@ impl LevelWriter<'_> {
 
 /// Appends log10 of a probability or a weight.
 #[inline]
-fn push_log10(x: f64, text: &mut TextBuffer) {
+pub(super) fn push_log10(x: f64, text: &mut TextBuffer) {
     if x <= 0.0 {
         text.extend(LOG_ZERO.as_bytes());
         return;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use surprisal_engine::count::{self, Counted, Files};
+use surprisal_engine::count::{self, Counted, Files, Room};
 use surprisal_engine::kind::Kind;
 use surprisal_engine::model::ngram::{MAX_ORDER, NgramConfig, Smoothing};
 use surprisal_engine::store::atomic;
@@ -17,7 +17,7 @@ use surprisal_engine::{Context, Event, Events, Note, RunId, data, outputs};
 use crate::cli;
 use crate::error::{Error, Result, name_flags};
 use crate::output::Output;
-use crate::wording::{bytes, many};
+use crate::wording::many;
 
 /// Parses the value of an option as an enum.
 fn parse_name<T: serde::de::DeserializeOwned>(option: &str, name: &str) -> Result<T> {
@@ -165,11 +165,7 @@ pub(crate) fn count(arguments: &cli::CountArgs, ctx: &Context<'_>, output: &Outp
         return Err(Error::usage(format!("--{flag} has no effect with --tokenizer {kind}"))
             .hint("only the vocabulary of words can be chosen"));
     }
-    if let Some(folder) = &arguments.temp_prefix {
-        atomic::probe(folder)
-            .map_err(|error| Error::usage(Error::from(error).message).within("--temp-prefix"))?;
-        ctx.note(Note::Text("--temp-prefix has no effect: counting happens in memory".into()))?;
-    }
+    let room = room(&arguments.room, &arguments.out, &files)?;
     let inputs = [&arguments.texts[..], words.vocab.as_slice()].concat();
     let _locks = outputs::files(arguments.out.iter().map(PathBuf::as_path), &inputs)?;
     let shard = arguments.shard.as_deref().map(parse_shard).transpose()?;
@@ -210,29 +206,24 @@ pub(crate) fn count(arguments: &cli::CountArgs, ctx: &Context<'_>, output: &Outp
             .map_err(|error| error.within("--vocab"))?,
     };
     vocabulary.check(unit).map_err(|error| Error::from(error).within("--vocab-size"))?;
-    let events = |run: RunId, event: &Event| {
-        output.on(run, event)?;
-        match (event, arguments.memory) {
-            (Event::Counting { memory, .. }, Some(limit)) if *memory > limit => Err(over(*memory, limit)),
-            _ => Ok(()),
-        }
-    };
-    let limited = Context { events: &events, ..*ctx };
-    let counted = count::count(&texts, kind, &vocabulary, known, shard, &config, &limited)?;
+    let counted = count::count(&texts, kind, &vocabulary, known, shard, &config, &room, ctx)?;
     write(counted, &files, &config, how.quantize, ctx, output)
 }
 
-/// The error of counting that needs `memory` bytes where the user allows `limit`.
-fn over(memory: u64, limit: u64) -> Error {
-    let message = format!(
-        "counting this text needs up to {} of memory, and --memory allows {}",
-        bytes(memory),
-        bytes(limit)
-    );
-    let mebibytes = memory.div_ceil(1 << 20);
-    Error::usage(message).hint(format!(
-        "a smaller --order needs less, and so do parts (--shard I/N, then `merge`); all at once fits into -S {mebibytes}M"
-    ))
+/// The room for counting: temporary files are beside the first output, unless said otherwise.
+fn room(arguments: &cli::RoomArgs, out: &[PathBuf], files: &Files) -> Result<Room> {
+    let beside = || {
+        let file = out.first().filter(|path| path.as_os_str() != "-");
+        let folder = file.and_then(|path| path.parent()).map(|folder| folder.to_owned());
+        folder.map_or_else(std::env::temp_dir, |folder| {
+            if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder }
+        })
+    };
+    if let Some(folder) = &arguments.temp {
+        atomic::probe(folder).map_err(|error| Error::usage(Error::from(error).message).within("--temp"))?;
+    }
+    let temp = arguments.temp.clone().unwrap_or_else(beside);
+    Ok(Room { memory: arguments.memory, temp, models: wants_model(files) })
 }
 
 pub(crate) fn merge(arguments: &cli::MergeArgs, ctx: &Context<'_>, output: &Output) -> Result<()> {

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use surprisal_engine::count::{self, Counted};
+use surprisal_engine::count;
 use surprisal_engine::formats::{hf, weights};
 use surprisal_engine::text::{Tokenizer, open_converted};
 
@@ -74,7 +74,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 fn counted(path: &Path, kind: Kind) -> Result<Lines> {
-    let Counted { counts, tokenizer, part, .. } = count::open(path, kind)?;
+    let (counts, tokenizer, part) = count::open(path, kind)?;
     let mut lines = vec![tokens(&tokenizer)];
     let part = part.filter(|part| part.parts > 1);
     lines.extend(part.map(|part| ("part".into(), format!("{} of {} of a text", part.number, part.parts))));

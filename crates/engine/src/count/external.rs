@@ -1,0 +1,480 @@
+//! Counting in bounded memory: the runs of a text, merged into the streams of its n-grams.
+//!
+//! What is complete stays in the folder of temporary files when the process is killed: runs, and
+//! merged partitions. The name of that folder is a hash of the text, the tokens and the settings, so
+//! that the same command finds it again.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+
+use serde::{Deserialize, Serialize};
+use surprisal_model::Error as ModelError;
+use surprisal_model::ngram::NgramConfig;
+use surprisal_model::ngram::external::{
+    Blocks, GramReader, Layout, MergeOptions, Merged, Smoothed, Stream, TextPart, merge,
+};
+use surprisal_platform::threads::Pool;
+use surprisal_platform::{disk, memory};
+use surprisal_store::lock::Lock;
+use surprisal_store::spill::{Spill, SpillReader, SpillWriter};
+use surprisal_store::{Error as StoreError, atomic};
+use surprisal_text::{Corpus, DataOptions, Tokenizer};
+
+use crate::error::{Advice, Error, Result};
+use crate::events::{Context, Event, Note};
+use crate::wording::{bytes, many};
+
+/// The room for counting.
+#[derive(Debug, Clone, Default)]
+pub struct Room {
+    /// The most memory in bytes; what is free if not given.
+    pub memory: Option<u64>,
+    /// The folder for temporary files.
+    pub temp: PathBuf,
+    /// Whether probabilities are wanted, not only counts.
+    pub models: bool,
+}
+
+/// The least number of tokens of a part.
+const MIN_PART: usize = 1 << 16;
+/// The largest number of partitions: each hands probabilities to each.
+const MAX_PARTITIONS: usize = 512;
+/// The share of the memory that sorting probabilities may take.
+const SORT_SHARE: f64 = 0.25;
+/// The bytes of temporary files per token, at most, as measured: runs, and merged streams with the
+/// probabilities of two orders.
+const RUN_BYTES: f64 = 9.0;
+const STREAM_BYTES: f64 = 24.0;
+/// The tokens that a core handles per second, roughly, of all passes together.
+const TOKENS_PER_SECOND: f64 = 8e5;
+
+/// The memory of a vocabulary in bytes: the strings of its tokens, and 100 bytes for each in tables
+/// and in the arrays of single words.
+pub(crate) fn vocabulary_memory(tokenizer: &Tokenizer) -> u64 {
+    let ids = 0..tokenizer.vocab_size() as u32;
+    ids.map(|id| tokenizer.token_bytes(id).len() as u64 + 100).sum()
+}
+
+/// A text that is counted in bounded memory.
+pub(crate) struct Work<'a> {
+    pub(crate) corpus: &'a Corpus,
+    pub(crate) data: &'a DataOptions,
+    pub(crate) tokenizer: &'a Tokenizer,
+    pub(crate) frequencies: &'a [u64],
+    pub(crate) config: &'a NgramConfig,
+    /// The most memory in bytes.
+    pub(crate) memory: u64,
+    pub(crate) room: &'a Room,
+}
+
+/// The n-grams of a text in streams.
+#[derive(Debug)]
+pub struct Streams {
+    /// The kind of n-grams, and how they are cut.
+    pub layout: Layout,
+    /// The numbers of n-grams.
+    pub merged: Merged,
+    pub(super) options: MergeOptions,
+    /// The files of the partitions.
+    partitions: Vec<Spill>,
+    pub(super) folder: Folder,
+    /// The memory that is left beside the vocabulary, in bytes.
+    pub(super) memory: u64,
+}
+
+/// The folder of temporary files of one counting.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    lock: Lock,
+}
+
+impl Folder {
+    fn open(path: PathBuf) -> Result<Self> {
+        let failed = |reason| StoreError::Io { action: "create".into(), path: path.clone(), reason };
+        std::fs::create_dir_all(&path).map_err(failed)?;
+        let lock = Lock::acquire(&path)?;
+        atomic::recover(&path)?;
+        Ok(Self { path, lock })
+    }
+
+    pub(super) fn file(&self, name: &str, number: usize) -> PathBuf {
+        self.path.join(format!("{name}-{number:05}"))
+    }
+
+    fn remove(self) -> Result<()> {
+        let Self { path, lock } = self;
+        let removed = std::fs::remove_dir_all(&path);
+        drop(lock);
+        removed.map_err(|reason| StoreError::Io { action: "remove".into(), path, reason }.into())
+    }
+}
+
+/// The blocks of a temporary file.
+struct FileBlocks(SpillReader);
+
+impl Blocks for FileBlocks {
+    fn next(&mut self, block: &mut Vec<u8>) -> Result<bool, ModelError> {
+        self.0.next_block(block).map_err(stream_error)
+    }
+}
+
+pub(super) fn blocks(spill: &Spill, streams: impl IntoIterator<Item = usize>) -> Box<dyn Blocks> {
+    Box::new(FileBlocks(spill.reader(streams)))
+}
+
+/// The error of a file, for functions of models.
+pub(super) fn stream_error(error: impl std::error::Error + Send + Sync + 'static) -> ModelError {
+    ModelError::Stream(Box::new(error))
+}
+
+/// Calls `work` with every number below `count` on all threads, each of which takes them in
+/// ascending order; the first error ends it.
+pub(super) fn each(pool: &Pool, count: usize, work: impl Fn(usize) -> Result<()> + Sync) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let run = |_| -> Result<()> {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= count {
+                return Ok(());
+            }
+            if let Err(error) = work(number) {
+                next.store(count, Ordering::Relaxed);
+                return Err(error);
+            }
+        }
+    };
+    pool.map(pool.threads(), run).into_iter().collect()
+}
+
+/// The description of a run.
+#[derive(Serialize, Deserialize)]
+struct RunDescription {
+    /// Without `<s>`: the first words of the text, in the first run.
+    text_prefix: Vec<u32>,
+}
+
+/// A part of the text on its way to be sorted.
+struct Part {
+    tokens: Vec<u32>,
+    own: usize,
+    before: Option<u32>,
+}
+
+impl Work<'_> {
+    /// Counts the text.
+    ///
+    /// # Errors
+    /// Too little memory or disk; a text that cannot be read; a damaged temporary file.
+    pub(crate) fn run(&self, ctx: &Context<'_>) -> Result<Streams> {
+        let tokens: u64 = self.frequencies.iter().sum();
+        let vocabulary = vocabulary_memory(self.tokenizer);
+        let free = self.memory.saturating_sub(vocabulary);
+        let mut most = self.frequencies.to_vec();
+        most.sort_unstable_by(|a, b| b.cmp(a));
+        let frequent = most.iter().take(ctx.pool.threads()).sum::<u64>() as f64 / tokens.max(1) as f64;
+        drop(most);
+        // The next part is read meanwhile.
+        let per_token = TextPart::memory(frequent) + 4.0;
+        let mut share = (free as f64 / per_token) as usize;
+        if share < MIN_PART {
+            return Err(self.too_little(vocabulary, vocabulary + (MIN_PART as f64 * per_token) as u64));
+        }
+        if self.room.memory.is_none() {
+            // What is free changes from one start to the next, and the parts should not.
+            share = 1 << share.ilog2();
+        }
+        let share = share.min(1 << 30);
+        let sorted = tokens as f64 * 8.0 * ctx.pool.threads() as f64;
+        let partitions = (4.0 * sorted / (SORT_SHARE * free as f64)).ceil() as usize;
+        let layout = Layout::new(
+            self.config.order,
+            self.config.bos,
+            self.frequencies,
+            partitions.clamp(8 * ctx.pool.threads(), MAX_PARTITIONS),
+        )?;
+        let smoother = self.config.smoother()?;
+        let continuation = self.room.models && smoother.uses_continuation_counts();
+        let before = self.room.models
+            && (continuation || smoother.scheme() == surprisal_model::ngram::BackoffScheme::Interpolate);
+        drop(smoother);
+        let prune = if self.room.models {
+            self.config.clone()
+        } else {
+            NgramConfig { prune: Vec::new(), ..self.config.clone() }
+        };
+        let mut options = MergeOptions::new(&prune, continuation, before, Vec::new());
+        let name = format!("surprisal-{}", self.fingerprint(&layout, &options, share)?);
+        let folder = Folder::open(self.room.temp.join(name))?;
+        let parts = parts(tokens, share, self.config.order - 1);
+        self.announce(tokens, parts, &folder, ctx)?;
+        let mut done = self.merged(&folder, &layout)?;
+        if done.iter().any(Option::is_none) {
+            let (runs, prefix) = self.runs(&folder, &layout, before, (share, parts), ctx)?;
+            options.text_prefix = prefix;
+            ctx.phase("merging", layout.partitions() as u64)?;
+            let cells: Vec<_> = done.iter_mut().map(std::sync::Mutex::new).collect();
+            each(ctx.pool, cells.len(), |partition| {
+                let mut cell = cells[partition].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                if cell.is_none() {
+                    **cell = Some(merge_partition(&runs, partition, &layout, &options, &folder)?);
+                }
+                ctx.emit(&Event::Advanced { steps: 1 })
+            })?;
+            for run in runs {
+                run.remove()?;
+            }
+        }
+        let (mut merged, mut partitions) = (Merged::default(), Vec::new());
+        for (spill, part) in done.into_iter().flatten() {
+            merged.add(&part);
+            partitions.push(spill);
+        }
+        Ok(Streams { layout, merged, options, partitions, folder, memory: free })
+    }
+
+    /// The error of a limit below what is needed.
+    fn too_little(&self, vocabulary: u64, needed: u64) -> Error {
+        let words = self.tokenizer.vocab_size() as u64;
+        Error::usage(format!(
+            "counting this text needs at least {} of memory, {} of it for {} ({:.0} bytes each), and the limit is {}",
+            bytes(needed),
+            bytes(vocabulary),
+            many(words, "word"),
+            vocabulary as f64 / words as f64,
+            bytes(self.memory)
+        ))
+        .hint(Advice::FewerWords)
+    }
+
+    /// Hash of all that the temporary files depend on.
+    fn fingerprint(&self, layout: &Layout, options: &MergeOptions, share: usize) -> Result<String> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.corpus.hash()?.as_bytes());
+        for id in 0..self.tokenizer.vocab_size() as u32 {
+            hasher.update(&self.tokenizer.token_bytes(id));
+            hasher.update(b"\n");
+        }
+        let DataOptions { inputs, mode, encode_options, .. } = self.data;
+        let reading = (mode, encode_options.literal_specials, encode_options.last_line);
+        let inputs = (&inputs.field, inputs.invalid, inputs.normalize, inputs.any_bytes, inputs.keep_nuls);
+        let starts: Vec<u32> = (0..layout.partitions()).map(|part| layout.words(part).start).collect();
+        let settings = (reading, inputs, layout.order, layout.bos, starts, options, share);
+        hasher.update(format!("{} {settings:?}", crate::VERSION).as_bytes());
+        Ok(hasher.finalize().to_hex()[..16].to_owned())
+    }
+
+    /// Says what is going to happen, and refuses a disk that is too small.
+    fn announce(&self, tokens: u64, parts: usize, folder: &Folder, ctx: &Context<'_>) -> Result<()> {
+        let orders = self.config.order as f64 / 5.0;
+        let per_token =
+            RUN_BYTES + if self.room.models { STREAM_BYTES * orders } else { STREAM_BYTES * orders / 3.0 };
+        let needed = (tokens as f64 * per_token) as u64;
+        let seconds = tokens as f64 * orders / TOKENS_PER_SECOND / ctx.pool.threads() as f64;
+        let there = used_bytes(&folder.path);
+        ctx.note(Note::Text(format!(
+            "counting in {} of memory: the text in {}, sorted, merged{}; up to {} of disk in {}, about {}{}",
+            bytes(self.memory),
+            many(parts as u64, "part"),
+            if self.room.models {
+                format!(", and {} over the n-grams", many(self.config.order as u64, "pass"))
+            } else {
+                String::new()
+            },
+            bytes(needed),
+            self.room.temp.display(),
+            crate::wording::duration(seconds),
+            if there > 0 { "; goes on with what is there" } else { "" }
+        )))?;
+        match disk::available(&folder.path).map(|free| free + there) {
+            Some(free) if free < needed => Err(Error::usage(format!(
+                "the temporary files need up to {}, and {} are free in {}",
+                bytes(needed),
+                bytes(free),
+                self.room.temp.display()
+            ))
+            .hint(Advice::OtherTemp)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The partitions that an earlier process has merged.
+    fn merged(&self, folder: &Folder, layout: &Layout) -> Result<Vec<Option<(Spill, Merged)>>> {
+        let open = |partition| Ok(Spill::open(&folder.file("grams", partition), layout.streams())?);
+        (0..layout.partitions()).map(open).collect()
+    }
+
+    /// The runs of all parts, of which those of an earlier process are not made again; and the first
+    /// words of a text without `<s>`.
+    fn runs(
+        &self,
+        folder: &Folder,
+        layout: &Layout,
+        before: bool,
+        (share, parts): (usize, usize),
+        ctx: &Context<'_>,
+    ) -> Result<(Vec<Spill>, Vec<u32>)> {
+        let mut runs: Vec<Option<(Spill, RunDescription)>> = Vec::new();
+        for part in 0..parts {
+            runs.push(Spill::open(&folder.file("run", part), layout.partitions())?);
+        }
+        if runs.iter().any(Option::is_none) {
+            ctx.phase("sorting parts of the text", parts as u64)?;
+            let reader = Pool::new(ctx.pool.threads())?;
+            let (send, receive) = mpsc::sync_channel::<Part>(0);
+            let read = || reader.install(|| self.read(share, send));
+            std::thread::scope(|scope| -> Result<()> {
+                let reading = std::thread::Builder::new().spawn_scoped(scope, read);
+                let reading = reading.map_err(|reason| Error::failed(reason.to_string()))?;
+                let sorted = (|| -> Result<usize> {
+                    let mut number = 0;
+                    for part in receive {
+                        let Some(run) = runs.get_mut(number) else { break };
+                        if run.is_none() {
+                            *run = Some(self.sort(part, number, folder, layout, before, ctx.pool)?);
+                        }
+                        number += 1;
+                        ctx.emit(&Event::Advanced { steps: 1 })?;
+                    }
+                    Ok(number)
+                })();
+                let read = reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                if sorted? != parts {
+                    read?;
+                    return Err(Error::failed("the text has changed while it was read").hint(Advice::Again));
+                }
+                read
+            })?;
+        }
+        let runs: Vec<_> = runs.into_iter().flatten().collect();
+        let prefix = runs.first().map(|(_, first)| first.text_prefix.clone()).unwrap_or_default();
+        Ok((runs.into_iter().map(|(run, _)| run).collect(), prefix))
+    }
+
+    /// Reads the text and sends its parts.
+    fn read(&self, share: usize, send: mpsc::SyncSender<Part>) -> Result<()> {
+        let after = self.config.order - 1;
+        let mut before = None;
+        let mut tokens: Vec<u32> = Vec::new();
+        let stopped = |_| std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        self.corpus.encode_train_to(self.tokenizer, |ids| {
+            tokens.extend_from_slice(ids);
+            while tokens.len() >= share + after {
+                let next = tokens[share..].to_vec();
+                tokens.truncate(share + after);
+                let part = Part { own: share, before, tokens: std::mem::replace(&mut tokens, next) };
+                before = Some(part.tokens[share - 1]);
+                send.send(part).map_err(stopped)?;
+                tokens.reserve_exact(share + after - tokens.len().min(share + after));
+            }
+            Ok(())
+        })?;
+        if !tokens.is_empty() {
+            // The receiver knows that it has stopped.
+            drop(send.send(Part { own: tokens.len(), before, tokens }));
+        }
+        Ok(())
+    }
+
+    fn sort(
+        &self,
+        part: Part,
+        number: usize,
+        folder: &Folder,
+        layout: &Layout,
+        before: bool,
+        pool: &Pool,
+    ) -> Result<(Spill, RunDescription)> {
+        let writer = SpillWriter::create(folder.file("run", number), layout.partitions())?;
+        let put = |partition, block: &[u8]| writer.append(partition, block).map_err(stream_error);
+        let text = TextPart { tokens: &part.tokens, own: part.own, before: part.before };
+        pool.install(|| text.sort(layout, before, &put))?;
+        let first = &part.tokens[..part.tokens.len().min(layout.order - 1)];
+        let text_prefix = if number == 0 && layout.bos.is_none() { first.to_vec() } else { Vec::new() };
+        let description = RunDescription { text_prefix };
+        Ok((writer.finish(&description)?, description))
+    }
+}
+
+/// The number of parts of `tokens` tokens: each but the last has `share`, and `after` more follow.
+fn parts(tokens: u64, share: usize, after: usize) -> usize {
+    tokens.saturating_sub(after as u64) as usize / share + 1
+}
+
+/// The bytes of the files in a folder.
+fn used_bytes(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some(entry.metadata().ok()?.len())).filter(|&len| len > 4096).sum()
+}
+
+/// Merges the runs of one partition.
+fn merge_partition(
+    runs: &[Spill],
+    partition: usize,
+    layout: &Layout,
+    options: &MergeOptions,
+    folder: &Folder,
+) -> Result<(Spill, Merged)> {
+    let writer = SpillWriter::create(folder.file("grams", partition), layout.streams())?;
+    let sorted = runs.iter().filter(|run| run.stream_bytes(partition) > 0);
+    let sorted = sorted.map(|run| blocks(run, [partition])).collect();
+    let merged = merge(sorted, layout, options, &mut |stream, block| {
+        writer.append(stream.index(layout), block).map_err(stream_error)
+    })?;
+    Ok((writer.finish(&merged)?, merged))
+}
+
+impl Streams {
+    /// The blocks of a stream of a partition.
+    pub(super) fn blocks(&self, partition: usize, stream: Stream) -> Box<dyn Blocks> {
+        blocks(&self.partitions[partition], [stream.index(&self.layout)])
+    }
+
+    /// The n-grams of `len` + 1 words of a partition.
+    pub(super) fn grams(&self, partition: usize, len: usize) -> GramReader {
+        let blocks = self.blocks(partition, Stream::Grams(len));
+        GramReader::new(blocks, &self.layout, len + 1, self.options.continuation)
+    }
+
+    /// The model of `config`.
+    ///
+    /// # Errors
+    /// A damaged file; settings that do not fit.
+    pub(super) fn smoothed(&mut self, config: &NgramConfig) -> Result<Smoothed> {
+        let last = std::mem::take(&mut self.merged.last);
+        let (mut counts, mut used) = (vec![0; self.layout.vocab_size], vec![0; self.layout.vocab_size]);
+        for partition in 0..self.layout.partitions() {
+            let mut words = self.grams(partition, 0);
+            while let Some(gram) = words.next()? {
+                let word = gram.words()[0] as usize;
+                (counts[word], used[word]) = (gram.count, gram.used);
+            }
+        }
+        // The last in suffix order must end in the highest word that occurs.
+        let highest =
+            (0..counts.len()).rev().find(|&word| Some(word as u32) != config.bos && counts[word] > 0);
+        let is_last = last.last().is_some_and(|&word| Some(word as usize) == highest);
+        for len in 1..if is_last { self.layout.order.min(last.len() + 1) } else { 1 } {
+            let gram = &last[last.len() - len..];
+            if let Some((count, used)) = self.grams(self.layout.partition_of(gram[0]), len - 1).find(gram)? {
+                self.merged.lmplz_quirk(len - 1, count, used);
+            }
+        }
+        Ok(Smoothed::new(config, &self.merged.orders, counts, used)?)
+    }
+
+    /// Removes all temporary files.
+    ///
+    /// # Errors
+    /// A file that cannot be removed.
+    pub(super) fn remove(self) -> Result<()> {
+        self.folder.remove()
+    }
+}
+
+/// The memory that counting may use, in bytes.
+pub(crate) fn limit(room: &Room) -> u64 {
+    let free = memory::available().unwrap_or(1 << 42);
+    room.memory.map_or(free, |limit| limit.min(free))
+}

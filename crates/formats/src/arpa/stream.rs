@@ -1,0 +1,152 @@
+//! Writes the ARPA file of a model whose n-grams are in streams.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use surprisal_model::ngram::external::{Gram, Smoothed};
+use surprisal_text::Tokenizer;
+
+use super::write::{END, Written, head, notices, push_log10, supported};
+use crate::Result;
+use crate::file::FileWriter;
+use crate::token_strings::{StringTable, TextBuffer};
+
+/// The number of back-off weights whose text is kept, a power of two.
+const KEPT: usize = 1 << 12;
+
+/// A file that is written section by section.
+pub struct StreamWriter<'a> {
+    writer: FileWriter,
+    smoothed: &'a Smoothed,
+    tokenizer: &'a Tokenizer,
+}
+
+impl<'a> StreamWriter<'a> {
+    /// Starts the file `path`, which replaces an old one when it is complete.
+    ///
+    /// # Errors
+    /// As [`super::write()`].
+    pub fn create(path: &Path, smoothed: &'a Smoothed, tokenizer: &'a Tokenizer) -> Result<Self> {
+        let mut writer = FileWriter::create(path)?;
+        supported(smoothed.scheme(), smoothed.unseen_context_factor(), smoothed.config.order)?;
+        let orders = smoothed.report.orders.iter().enumerate();
+        let grams = orders.map(|(len, order)| match len {
+            0 => tokenizer.vocab_size() as u64,
+            _ => order.grams,
+        });
+        writer.put(head(tokenizer, smoothed.unseen_context_factor(), grams)?.as_bytes())?;
+        Ok(Self { writer, smoothed, tokenizer })
+    }
+
+    /// Starts the section of the n-grams of `len` + 1 words.
+    ///
+    /// # Errors
+    /// A failure to write.
+    pub fn section(&mut self, len: usize) -> Result<()> {
+        self.writer.put(format!("\n\\{}-grams:\n", len + 1).as_bytes())
+    }
+
+    /// Writes lines.
+    ///
+    /// # Errors
+    /// A failure to write.
+    pub fn put(&mut self, lines: &[u8]) -> Result<()> {
+        self.writer.put(lines)
+    }
+
+    /// Completes the file.
+    ///
+    /// # Errors
+    /// A failure to write.
+    pub fn finish(mut self, spelling: &Spelling) -> Result<Written> {
+        self.writer.put(END)?;
+        let zeros = spelling.zeros.load(Ordering::Relaxed);
+        let notices = notices(self.tokenizer, self.smoothed.unseen_context_factor(), zeros);
+        Ok(Written { bytes: self.writer.commit()?, notices })
+    }
+}
+
+/// The strings of the tokens.
+pub struct Spelling {
+    strings: StringTable,
+    bos: Option<u32>,
+    zeros: AtomicBool,
+}
+
+impl Spelling {
+    /// Those of `tokenizer`.
+    pub fn new(tokenizer: &Tokenizer) -> Self {
+        let strings = StringTable::from_tokenizer(tokenizer);
+        Self { strings, bos: tokenizer.bos(), zeros: AtomicBool::new(false) }
+    }
+
+    /// The memory per word in bytes, of words of the usual lengths.
+    pub const BYTES_PER_WORD: u64 = 40;
+}
+
+/// The lines of n-grams as text.
+pub struct Lines<'a> {
+    spelling: &'a Spelling,
+    text: TextBuffer,
+    /// Back-off weights by their bits.
+    backoffs: Vec<(u64, TextBuffer)>,
+    zeros: bool,
+}
+
+impl<'a> Lines<'a> {
+    /// No lines yet.
+    pub fn new(spelling: &'a Spelling) -> Self {
+        let backoffs = (0..KEPT).map(|_| (u64::MAX, TextBuffer::default())).collect();
+        Self { spelling, text: TextBuffer::default(), backoffs, zeros: false }
+    }
+
+    /// Appends a line.
+    #[inline]
+    pub fn push(&mut self, gram: &Gram, probability: f64, backoff: Option<f64>) {
+        let (text, words) = (&mut self.text, gram.words());
+        if words.len() == 1 && Some(words[0]) == self.spelling.bos {
+            text.push(b'0');
+        } else {
+            self.zeros |= probability <= 0.0;
+            push_log10(probability, text);
+        }
+        text.push(b'\t');
+        for &word in words {
+            self.spelling.strings.put(word, text);
+        }
+        if let Some(backoff) = backoff {
+            text.end_in(b'\t');
+            self.zeros |= backoff <= 0.0;
+            let bits = backoff.to_bits();
+            let slot = (bits.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - KEPT.ilog2())) as usize;
+            let (of, kept) = &mut self.backoffs[slot];
+            if *of != bits {
+                *of = bits;
+                kept.clear();
+                push_log10(backoff, kept);
+                kept.push(b'\n');
+            }
+            text.extend(kept.as_bytes());
+        } else {
+            text.end_in(b'\n');
+        }
+    }
+
+    /// The lines.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+
+    /// Removes the lines.
+    pub fn clear(&mut self) {
+        self.text.clear();
+    }
+}
+
+impl Drop for Lines<'_> {
+    fn drop(&mut self) {
+        if self.zeros {
+            self.spelling.zeros.store(true, Ordering::Relaxed);
+        }
+    }
+}
