@@ -13,7 +13,9 @@
 use crc32fast::Hasher;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use surprisal_model::ngram::external::Put as PutModel;
 use surprisal_model::ngram::packed::Bytes;
+use surprisal_model::{Error as ModelError, Result as ModelResult};
 use surprisal_store::Error as StoreError;
 
 use crate::{Error, Result};
@@ -71,7 +73,57 @@ pub(crate) fn write(
         let bytes = section.as_slice();
         Section { bytes: bytes.len() as u64, crc32: checksum(bytes) }
     });
-    let header = Header { header, sections: described.collect() };
+    let mut at = write_header(format, header, described.collect(), &mut put)?;
+    for section in sections {
+        put(&[0; ALIGNMENT][..aligned(at) - at])?;
+        put(section.as_slice())?;
+        at = aligned(at) + section.as_slice().len();
+    }
+    Ok(())
+}
+
+/// Passes the bytes of a file to `put`, in order. `emit` makes the bytes of a section, twice: first
+/// for the checksums in the header.
+///
+/// # Errors
+/// A header that is too large; those of `emit` and `put`.
+pub(crate) fn write_emitted(
+    format: &FileFormat,
+    header: &impl Serialize,
+    sections: usize,
+    emit: &(dyn Fn(usize, &mut PutModel<'_>) -> ModelResult<()> + Sync),
+    put: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    let describe = |section: usize| -> ModelResult<Section> {
+        let (mut hasher, mut bytes) = (Hasher::new(), 0);
+        emit(section, &mut |part| {
+            hasher.update(part);
+            bytes += part.len() as u64;
+            Ok(())
+        })?;
+        Ok(Section { bytes, crc32: hasher.finalize() })
+    };
+    let described: ModelResult<Vec<Section>> =
+        (0..sections).into_par_iter().with_max_len(1).map(describe).collect();
+    let described = described?;
+    let lens: Vec<usize> = described.iter().map(|section| section.bytes as usize).collect();
+    let mut at = write_header(format, header, described, put)?;
+    for (section, len) in lens.into_iter().enumerate() {
+        put(&[0; ALIGNMENT][..aligned(at) - at])?;
+        emit(section, &mut |part| put(part).map_err(|error| ModelError::Stream(Box::new(error))))?;
+        at = aligned(at) + len;
+    }
+    Ok(())
+}
+
+/// Passes everything before the sections to `put`; gives its length in bytes.
+fn write_header(
+    format: &FileFormat,
+    header: &impl Serialize,
+    sections: Vec<Section>,
+    put: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<usize> {
+    let header = Header { header, sections };
     let header = serde_json::to_vec(&header).map_err(|error| Error::malformed(format.what, &error))?;
     if header.len() > MAX_HEADER {
         return Err(too_large(format, header.len() as u64));
@@ -80,13 +132,7 @@ pub(crate) fn write(
     put(&(header.len() as u32).to_le_bytes())?;
     put(&checksum(&header).to_le_bytes())?;
     put(&header)?;
-    let mut at = PREFIX + header.len();
-    for section in sections {
-        put(&[0; ALIGNMENT][..aligned(at) - at])?;
-        put(section.as_slice())?;
-        at = aligned(at) + section.as_slice().len();
-    }
-    Ok(())
+    Ok(PREFIX + header.len())
 }
 
 /// The bytes of a file.

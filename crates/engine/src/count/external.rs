@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use surprisal_model::Error as ModelError;
 use surprisal_model::ngram::NgramConfig;
 use surprisal_model::ngram::external::{
-    Blocks, GramReader, Layout, MergeOptions, Merged, Smoothed, Stream, TextPart, merge,
+    Blocks, GramReader, GramStreams, Layout, MergeOptions, Merged, Smoothed, Stream, TextPart, merge,
 };
 use surprisal_platform::threads::Pool;
 use surprisal_platform::{disk, memory};
@@ -155,6 +155,13 @@ struct RunDescription {
     text_prefix: Vec<u32>,
 }
 
+/// The description of a merged partition.
+#[derive(Serialize, Deserialize)]
+struct PartitionDescription {
+    merged: Merged,
+    text_prefix: Vec<u32>,
+}
+
 /// A part of the text on its way to be sorted.
 struct Part {
     tokens: Vec<u32>,
@@ -228,7 +235,8 @@ impl Work<'_> {
         }
         let (mut merged, mut partitions) = (Merged::default(), Vec::new());
         for (spill, part) in done.into_iter().flatten() {
-            merged.add(&part);
+            merged.add(&part.merged);
+            options.text_prefix = part.text_prefix;
             partitions.push(spill);
         }
         Ok(Streams { layout, merged, options, partitions, folder, memory: free })
@@ -300,7 +308,7 @@ impl Work<'_> {
     }
 
     /// The partitions that an earlier process has merged.
-    fn merged(&self, folder: &Folder, layout: &Layout) -> Result<Vec<Option<(Spill, Merged)>>> {
+    fn merged(&self, folder: &Folder, layout: &Layout) -> Result<Vec<Option<(Spill, PartitionDescription)>>> {
         let open = |partition| Ok(Spill::open(&folder.file("grams", partition), layout.streams())?);
         (0..layout.partitions()).map(open).collect()
     }
@@ -356,17 +364,18 @@ impl Work<'_> {
     fn read(&self, share: usize, send: mpsc::SyncSender<Part>) -> Result<()> {
         let after = self.config.order - 1;
         let mut before = None;
-        let mut tokens: Vec<u32> = Vec::new();
+        let room = share + after + (1 << 16);
+        let mut tokens: Vec<u32> = Vec::with_capacity(room);
         let stopped = |_| std::io::Error::from(std::io::ErrorKind::BrokenPipe);
         self.corpus.encode_train_to(self.tokenizer, |ids| {
             tokens.extend_from_slice(ids);
             while tokens.len() >= share + after {
-                let next = tokens[share..].to_vec();
+                let mut next = Vec::with_capacity(room);
+                next.extend_from_slice(&tokens[share..]);
                 tokens.truncate(share + after);
                 let part = Part { own: share, before, tokens: std::mem::replace(&mut tokens, next) };
                 before = Some(part.tokens[share - 1]);
                 send.send(part).map_err(stopped)?;
-                tokens.reserve_exact(share + after - tokens.len().min(share + after));
             }
             Ok(())
         })?;
@@ -415,26 +424,21 @@ fn merge_partition(
     layout: &Layout,
     options: &MergeOptions,
     folder: &Folder,
-) -> Result<(Spill, Merged)> {
+) -> Result<(Spill, PartitionDescription)> {
     let writer = SpillWriter::create(folder.file("grams", partition), layout.streams())?;
     let sorted = runs.iter().filter(|run| run.stream_bytes(partition) > 0);
     let sorted = sorted.map(|run| blocks(run, [partition])).collect();
     let merged = merge(sorted, layout, options, &mut |stream, block| {
         writer.append(stream.index(layout), block).map_err(stream_error)
     })?;
-    Ok((writer.finish(&merged)?, merged))
+    let description = PartitionDescription { merged, text_prefix: options.text_prefix.clone() };
+    Ok((writer.finish(&description)?, description))
 }
 
 impl Streams {
     /// The blocks of a stream of a partition.
     pub(super) fn blocks(&self, partition: usize, stream: Stream) -> Box<dyn Blocks> {
         blocks(&self.partitions[partition], [stream.index(&self.layout)])
-    }
-
-    /// The n-grams of `len` + 1 words of a partition.
-    pub(super) fn grams(&self, partition: usize, len: usize) -> GramReader {
-        let blocks = self.blocks(partition, Stream::Grams(len));
-        GramReader::new(blocks, &self.layout, len + 1, self.options.continuation)
     }
 
     /// The model of `config`.
@@ -470,6 +474,17 @@ impl Streams {
     /// A file that cannot be removed.
     pub(super) fn remove(self) -> Result<()> {
         self.folder.remove()
+    }
+}
+
+impl GramStreams for Streams {
+    fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn grams(&self, partition: usize, len: usize) -> GramReader {
+        let blocks = self.blocks(partition, Stream::Grams(len));
+        GramReader::new(blocks, &self.layout, len + 1, self.options.continuation)
     }
 }
 

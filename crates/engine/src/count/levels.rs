@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use surprisal_formats::arpa::{self, Lines, Spelling};
+use surprisal_formats::{counts, ngram};
 use surprisal_formats::counts::Part;
 use surprisal_model::Error as ModelError;
 use surprisal_model::ngram::NgramConfig;
 use surprisal_model::ngram::external::{
-    Gram, Layout, LevelOutput, LevelStreams, LowerReader, Smoothed, Stream, put_lower, sort_lower,
+    Gram, GramStreams, Layout, LevelOutput, LevelStreams, LowerReader, Smoothed, Stream, StreamedTrie, put_lower, sort_lower,
 };
 use surprisal_store::spill::{Spill, SpillWriter};
 use surprisal_text::Tokenizer;
@@ -16,7 +17,7 @@ use surprisal_text::Tokenizer;
 use super::Files;
 use super::external::{Streams, blocks, each, stream_error};
 use super::in_order::InOrder;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::events::{Context, Event};
 
 /// The bytes of lines that are passed on at a time.
@@ -101,12 +102,26 @@ impl Streams {
         part: Option<&Part>,
         ctx: &Context<'_>,
     ) -> Result<Vec<(PathBuf, u64)>> {
-        let _ = (quantize, part);
+        if quantize.is_some() {
+            return Err(Error::usage("quantising needs all n-grams in memory")
+                .hint("write the .ngram file without it, then `export` that"));
+        }
         let mut written = Vec::new();
         let mut done = |path: &Path, bytes: u64| {
             written.push((path.to_owned(), bytes));
             ctx.emit(&Event::Wrote { path: path.to_owned(), bytes })
         };
+        if files.any(&["counts", "tsv"]) {
+            ctx.phase("writing counts", 0)?;
+        }
+        for path in files.all("counts") {
+            let prefix = &self.options.text_prefix;
+            let write = || counts::write_streamed(path, &self, &self.merged, prefix, tokenizer, part);
+            done(path, ctx.pool.install(write)?)?;
+        }
+        for path in files.all("tsv") {
+            done(path, self.write_tsv(path, tokenizer, part, ctx)?)?;
+        }
         if files.any(&["arpa", "ngram"]) {
             ctx.phase("estimating", 0)?;
             let smoothed = self.smoothed(config)?;
@@ -115,6 +130,14 @@ impl Streams {
                 let written = self.write_arpa(path, &smoothed, tokenizer, ctx)?;
                 ctx.notes(&written.notices)?;
                 done(path, written.bytes)?;
+            }
+            if files.any(&["ngram"]) {
+                ctx.phase("packing the model", 0)?;
+                let trie = ctx.pool.install(|| StreamedTrie::new(&smoothed, &self, &self.merged))?;
+                for path in files.all("ngram") {
+                    let write = || ngram::write_streamed(path, &smoothed, &trie, tokenizer);
+                    done(path, ctx.pool.install(write)?)?;
+                }
             }
         }
         self.remove()?;
@@ -176,6 +199,52 @@ impl Streams {
         }
         spare().clear();
         Ok(file.finish(&spelling)?)
+    }
+
+    /// Writes a list of counts.
+    fn write_tsv(
+        &self,
+        path: &Path,
+        tokenizer: &Tokenizer,
+        part: Option<&Part>,
+        ctx: &Context<'_>,
+    ) -> Result<u64> {
+        let spelling = ctx.pool.install(|| Spelling::new(tokenizer));
+        let mut file = counts::TsvStream::create(path, part)?;
+        for len in 0..self.layout.order {
+            let queue = InOrder::new(self.memory as usize / 16, |lines: &[u8]| Ok(file.put(lines)?));
+            each(ctx.pool, self.layout.partitions(), |partition| {
+                let made = (|| -> Result<()> {
+                    let mut lines = Lines::new(&spelling);
+                    let mut put = |gram: &Gram| -> Result<()> {
+                        lines.push_count(gram);
+                        if lines.as_bytes().len() >= LINES_BYTES {
+                            queue.put(partition, lines.as_bytes())?;
+                            lines.clear();
+                        }
+                        Ok(())
+                    };
+                    let (words, mut grams) = (self.layout.words(partition), self.grams(partition, len));
+                    let mut unseen = words.start;
+                    while let Some(gram) = grams.next()? {
+                        if len == 0 {
+                            (unseen..gram.words()[0]).try_for_each(|word| put(&Gram::of_word(word)))?;
+                            unseen = gram.words()[0] + 1;
+                        }
+                        put(gram)?;
+                    }
+                    let end = if len == 0 { words.end } else { unseen };
+                    (unseen..end).try_for_each(|word| put(&Gram::of_word(word)))?;
+                    queue.put(partition, lines.as_bytes())?;
+                    queue.end(partition)
+                })();
+                if made.is_err() {
+                    queue.fail();
+                }
+                made
+            })?;
+        }
+        Ok(file.finish()?)
     }
 
     /// Passes the n-grams of `len` + 1 words of a partition to `output`.

@@ -132,6 +132,16 @@ impl<'a> Lines<'a> {
         }
     }
 
+    /// Appends a line with the number of occurrences instead.
+    pub fn push_count(&mut self, gram: &Gram) {
+        for &word in gram.words() {
+            self.spelling.strings.put(word, &mut self.text);
+        }
+        self.text.end_in(b'\t');
+        self.text.extend(gram.count.to_string().as_bytes());
+        self.text.push(b'\n');
+    }
+
     /// The lines.
     pub fn as_bytes(&self) -> &[u8] {
         self.text.as_bytes()

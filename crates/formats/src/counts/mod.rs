@@ -5,8 +5,10 @@
 //! as the largest value needs) and the number of continuations of each n-gram in unary; then the
 //! vocabulary, as in an n-gram model.
 
+mod stream;
 mod tsv;
 
+pub use stream::{TsvStream, write_streamed};
 pub use tsv::{part_of_tsv, read_tsv, write_tsv};
 
 use std::{collections::BTreeSet, path::Path};

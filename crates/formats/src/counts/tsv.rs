@@ -46,13 +46,17 @@ pub fn write_tsv(
     };
     let mut writer = FileWriter::create(path)?;
     let mut out = OrderedWriter::new(|bytes: &[u8]| writer.put(bytes));
-    if let Some(Part { number, parts, text }) = part.filter(|part| part.parts > 1) {
-        out.put(format!("{PART}{number} of {parts} of the text {text}\n").as_bytes())?;
-    }
+    part_line(part).map_or(Ok(()), |line| out.put(line.as_bytes()))?;
     for (len, level) in counts.levels.iter().enumerate() {
         out.put_parallel(level.counts.len(), |grams, text| lines(&tree, len, level, grams, text))?;
     }
     writer.commit()
+}
+
+/// The line that names the counted part of a text.
+pub(super) fn part_line(part: Option<&Part>) -> Option<String> {
+    let Part { number, parts, text } = part.filter(|part| part.parts > 1)?;
+    Some(format!("{PART}{number} of {parts} of the text {text}\n"))
 }
 
 fn lines(tree: &NgramTree<'_>, len: usize, level: &OrderCounts, grams: Range<usize>, text: &mut TextBuffer) {

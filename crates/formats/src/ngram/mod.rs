@@ -13,6 +13,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use surprisal_model::LanguageModel;
+use surprisal_model::ngram::external::{Put, Smoothed, StreamedTrie};
 use surprisal_model::ngram::{self, NgramConfig, NgramModel, Report, Trie, packed::Bytes};
 use surprisal_text::Tokenizer;
 
@@ -49,6 +50,28 @@ pub fn write(path: impl AsRef<Path>, model: &NgramModel, tokenizer: &Tokenizer) 
     let (header, sections) = parts(model, tokenizer)?;
     let mut writer = FileWriter::create(path)?;
     container::write(&FORMAT, &header, &sections, |bytes| writer.put(bytes))?;
+    writer.commit()
+}
+
+/// Writes the file `path` of a model whose n-grams are in streams, as [`write()`]; they are read
+/// several times.
+///
+/// # Errors
+/// As there; a stream that cannot be read.
+pub fn write_streamed(
+    path: impl AsRef<Path>,
+    smoothed: &Smoothed,
+    trie: &StreamedTrie<'_>,
+    tokenizer: &Tokenizer,
+) -> Result<u64> {
+    let (vocabulary, words) = Vocabulary::encode(tokenizer)?;
+    let (config, report) = (smoothed.config.clone(), smoothed.report.clone());
+    let header = Header { trie: trie.header.clone(), config, report, vocabulary };
+    let mut writer = FileWriter::create(path)?;
+    let emit = |section, put: &mut Put<'_>| {
+        if section < trie.sections() { trie.section(section, put) } else { put(&words) }
+    };
+    container::write_emitted(&FORMAT, &header, trie.sections() + 1, &emit, &mut |bytes| writer.put(bytes))?;
     writer.commit()
 }
 

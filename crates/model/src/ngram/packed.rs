@@ -152,6 +152,11 @@ impl BitWriter {
         }
     }
 
+    /// The whole words of bytes so far, which may be taken away.
+    pub(super) fn bytes_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
     /// The bytes, padded for reads of eight bytes.
     pub fn finish(mut self) -> Vec<u8> {
         self.bytes.extend(&self.word.to_le_bytes()[..self.filled.div_ceil(8) as usize]);
@@ -167,9 +172,9 @@ pub fn unpack(bits: u32, bytes: &[u8], len: usize) -> Vec<u32> {
 }
 
 /// Offsets per base.
-const BASE_STEP: usize = 32;
+pub(super) const BASE_STEP: usize = 32;
 /// Bits of a base.
-const BASE_BITS: u32 = 32;
+pub(super) const BASE_BITS: u32 = 32;
 
 /// The child offsets of nodes (frame-of-reference coding): every `BASE_STEP`th offset is a base,
 /// and each offset is its delta from the last base, a field of the node's own record.

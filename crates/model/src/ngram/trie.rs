@@ -283,11 +283,11 @@ fn floats(bytes: &[u8]) -> Vec<f64> {
 }
 
 /// The bits of the fields of a record.
-struct Bits {
-    word: u32,
-    value: u32,
-    context: u32,
-    delta: u32,
+pub(super) struct Bits {
+    pub(super) word: u32,
+    pub(super) value: u32,
+    pub(super) context: u32,
+    pub(super) delta: u32,
 }
 
 impl Bits {
@@ -297,7 +297,7 @@ impl Bits {
 }
 
 impl Header {
-    fn bits(&self, index: usize) -> Bits {
+    pub(super) fn bits(&self, index: usize) -> Bits {
         let largest = |n: u32| bits_for(u64::from(n.saturating_sub(1)));
         let (level, top) = (self.levels[index], index + 1 == self.levels.len());
         Bits {
@@ -313,7 +313,7 @@ impl Header {
         self.levels[index].grams as usize + usize::from(index + 1 < self.levels.len())
     }
 
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         let wrong = |message: String| Err(Error::Config(message));
         if !(1..=MAX_ORDER).contains(&self.levels.len()) {
             return wrong(format!("an order of {}, not from 1 to {MAX_ORDER}", self.levels.len()));

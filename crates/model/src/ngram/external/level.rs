@@ -22,7 +22,7 @@ pub struct Gram {
 
 impl Gram {
     /// A word that does not occur.
-    pub(super) fn of_word(word: u32) -> Self {
+    pub fn of_word(word: u32) -> Self {
         let mut gram = Self { len: 1, ..Self::default() };
         gram.words[0] = word;
         gram

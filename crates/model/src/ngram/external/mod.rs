@@ -17,6 +17,7 @@
 mod codec;
 mod level;
 mod merge;
+mod pack;
 mod part;
 mod smoothed;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use std::ops::Range;
 pub use codec::Blocks;
 pub use level::{Gram, GramReader, LowerReader, sort_lower};
 pub use merge::{MergeOptions, Merged, OrderTotals, merge};
+pub use pack::{GramStreams, Put, StreamedTrie, pack_children, pack_counts, pack_words};
 pub use part::TextPart;
 pub use smoothed::{LevelOutput, LevelStreams, Smoothed, put_lower};
 

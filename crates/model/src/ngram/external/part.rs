@@ -109,8 +109,9 @@ impl TextPart<'_> {
     /// The memory in bytes of sorting a token; of the text, the most frequent words are the share
     /// `frequent`, one per thread.
     pub fn memory(frequent: f64) -> f64 {
-        // The token, its position, its LCP entry; sort keys of one bucket per thread.
-        4.0 + 4.0 + 2.0 + 16.0 * frequent
+        // The token, its position, its LCP entry; sort keys of one bucket per thread, in arrays that
+        // have grown.
+        4.0 + 4.0 + 2.0 + 24.0 * frequent
     }
 
     /// Sorts the part; passes blocks of the records of each partition to `put`, those of a partition
