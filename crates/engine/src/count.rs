@@ -4,6 +4,7 @@
 mod external;
 mod in_order;
 mod levels;
+mod merge;
 
 pub use external::{Room, Streams};
 
@@ -219,13 +220,30 @@ fn words(
 }
 
 /// Sum of the counts in files: of all parts of one text in their order, or, for a `sum`, of any
-/// texts. A sum of neighbouring parts is a part again if it is one of fewer, equal parts.
+/// texts, for models of `config`. A sum of neighbouring parts is a part again if it is one of fewer,
+/// equal parts.
 ///
 /// # Errors
 /// Files without counts, or of other tokens; parts that are duplicate, missing, in another order,
-/// or of different texts; a subscriber's error.
-pub fn merge(paths: &[PathBuf], sum: bool, ctx: &Context<'_>) -> Result<Counted> {
+/// or of different texts; counts that do not fit into `room`; a subscriber's error.
+pub fn merge(
+    paths: &[PathBuf],
+    sum: bool,
+    config: &NgramConfig,
+    room: &Room,
+    ctx: &Context<'_>,
+) -> Result<Counted> {
     ctx.phase("reading counts", 0)?;
+    if let Some(readers) = merge::too_large(paths, room)? {
+        if let Some(why) = Smoothed::refusal(config)?.filter(|_| room.models) {
+            return Err(Error::usage(format!("these counts do not fit into memory, and {why}"))
+                .hint(Advice::CountLess));
+        }
+        let parts = merge::parts(&readers);
+        let part = if sum { larger_part(&parts) } else { whole_of_parts(paths, &parts, ctx)? };
+        let (streams, tokenizer) = merge::merge(&readers, config, room, ctx)?;
+        return Ok(Counted { counts: Grams::Streams(Box::new(streams)), tokenizer, part, tuning: None });
+    }
     let (mut shards, mut parts) = (Vec::new(), Vec::new());
     for path in paths {
         let (counts, tokenizer, part) = open(path, Kind::detect(path)?)?;

@@ -148,18 +148,8 @@ pub(crate) fn to_bytes(format: &FileFormat, header: &impl Serialize, sections: &
     Ok(bytes)
 }
 
-/// Returns the result of `interpret` on the header and the sections. It runs in parallel with the
-/// verification of checksums, so `interpret` must accept arbitrary bytes.
-///
-/// # Errors
-/// [`Malformed`](surprisal_store::Error::Malformed) if a checksum does not match;
-/// [`TooLarge`](surprisal_store::Error::TooLarge); those of `interpret`.
-pub(crate) fn read<H: DeserializeOwned + Send, T: Send>(
-    format: &FileFormat,
-    file: &Bytes,
-    interpret: impl FnOnce(H, Vec<Bytes>) -> Result<T> + Send,
-) -> Result<T> {
-    let bytes = file.as_slice();
+/// Reads the header at the start of a file, of which `bytes` are at least that; also gives its end.
+fn read_header<H: DeserializeOwned>(format: &FileFormat, bytes: &[u8]) -> Result<(Header<H>, usize)> {
     let malformed = |problem: &str| Error::malformed(format.what, problem);
     let (magic, rest) = bytes.split_first_chunk::<8>().ok_or_else(|| malformed("it ends too early"))?;
     if magic != format.magic {
@@ -179,10 +169,61 @@ pub(crate) fn read<H: DeserializeOwned + Send, T: Send>(
     if checksum(header) != u32::from_le_bytes(*sum) {
         return Err(malformed("header checksum (CRC-32) does not match; the file is corrupt"));
     }
-    let header: Header<H> =
-        serde_json::from_slice(header).map_err(|error| Error::malformed(format.what, &error))?;
+    let header = serde_json::from_slice(header).map_err(|error| Error::malformed(format.what, &error))?;
+    Ok((header, PREFIX + len as usize))
+}
+
+/// A section of a file: its start, its length in bytes and its CRC-32.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) start: u64,
+    pub(crate) bytes: u64,
+    pub(crate) crc32: u32,
+}
+
+/// The header and the places of the sections of a file that is not read as a whole; checks its
+/// length.
+///
+/// # Errors
+/// [`Malformed`](surprisal_store::Error::Malformed); a failure to read.
+pub(crate) fn places<H: DeserializeOwned>(
+    format: &FileFormat,
+    file: &std::fs::File,
+    path: &std::path::Path,
+) -> Result<(H, Vec<Place>)> {
+    use std::io::Read;
+    let failed = |reason| StoreError::io("read", path, reason);
+    let mut start = Vec::new();
+    file.take((PREFIX + MAX_HEADER) as u64).read_to_end(&mut start).map_err(failed)?;
+    let (header, mut at) = read_header(format, &start)?;
+    let mut places = Vec::with_capacity(header.sections.len());
+    for &Section { bytes, crc32 } in &header.sections {
+        let start = aligned(at);
+        places.push(Place { start: start as u64, bytes, crc32 });
+        at = usize::try_from(bytes).ok().and_then(|len| start.checked_add(len)).unwrap_or(usize::MAX);
+    }
+    if file.metadata().map_err(failed)?.len() != at as u64 {
+        return Err(Error::malformed(format.what, "its length is not that of its sections"));
+    }
+    Ok((header.header, places))
+}
+
+/// Returns the result of `interpret` on the header and the sections. It runs in parallel with the
+/// verification of checksums, so `interpret` must accept arbitrary bytes.
+///
+/// # Errors
+/// [`Malformed`](surprisal_store::Error::Malformed) if a checksum does not match;
+/// [`TooLarge`](surprisal_store::Error::TooLarge); those of `interpret`.
+pub(crate) fn read<H: DeserializeOwned + Send, T: Send>(
+    format: &FileFormat,
+    file: &Bytes,
+    interpret: impl FnOnce(H, Vec<Bytes>) -> Result<T> + Send,
+) -> Result<T> {
+    let bytes = file.as_slice();
+    let malformed = |problem: &str| Error::malformed(format.what, problem);
+    let (header, at): (Header<H>, usize) = read_header(format, bytes)?;
     let mut sections = Vec::with_capacity(header.sections.len());
-    let mut at = PREFIX + len as usize;
+    let mut at = at;
     for section in &header.sections {
         let start = aligned(at);
         let end = usize::try_from(section.bytes).ok().and_then(|len| start.checked_add(len));

@@ -466,6 +466,9 @@ pub(crate) struct MergeArgs {
     /// .gz, .bz2, .xz or .zst after that; - is standard output, in ARPA (repeatable).
     #[arg(long, value_name = "PATH", required = true)]
     pub(crate) out: Vec<PathBuf>,
+    /// Limits of memory, and temporary files.
+    #[command(flatten)]
+    pub(crate) room: RoomArgs,
     /// The smoothing options.
     #[command(flatten)]
     pub(crate) how: SmoothingArgs,

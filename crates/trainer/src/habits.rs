@@ -35,8 +35,8 @@ pub const HABITS: &[(&str, &str, &str)] = &[
     ("--verbose_header", "lmplz", "--json prints the figures, and `inspect` those of a model"),
     ("--memory", "lmplz", ONLY_COUNT),
     ("-S", "lmplz", ONLY_COUNT),
-    ("--temp_prefix", "lmplz", IN_MEMORY),
-    ("-T", "lmplz", IN_MEMORY),
+    ("--temp_prefix", "lmplz", ONLY_COUNT),
+    ("-T", "lmplz", ONLY_COUNT),
     ("-text", "ngram-count", "name the texts: surprisal count TEXT --out lm.arpa"),
     ("-order", "ngram-count", "--order N, or -o N"),
     ("-lm", "ngram-count", "--out lm.arpa"),
@@ -95,8 +95,8 @@ pub const HABITS: &[(&str, &str, &str)] = &[
     ("probing", "build_binary", "surprisal export lm.arpa --out lm.ngram; it is always a trie"),
 ];
 
-const IN_MEMORY: &str = "not needed: counting happens in memory, of which `count -S 4G` sets a limit";
-const ONLY_COUNT: &str = "only `count` has a limit of memory";
+const IN_MEMORY: &str = "not needed: `count -S 4G` sets a limit of memory, and the rest follows from it";
+const ONLY_COUNT: &str = "only `count` has a limit of memory and temporary files";
 
 /// Whether a command does a part of what another program does.
 fn resembles(program: &str, command: &str) -> bool {

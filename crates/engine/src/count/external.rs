@@ -6,14 +6,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 
 use serde::{Deserialize, Serialize};
 use surprisal_model::Error as ModelError;
-use surprisal_model::ngram::NgramConfig;
 use surprisal_model::ngram::external::{
     Blocks, GramReader, GramStreams, Layout, MergeOptions, Merged, Smoothed, Stream, TextPart, merge,
 };
+use surprisal_model::ngram::{BackoffScheme, NgramConfig};
 use surprisal_platform::threads::Pool;
 use surprisal_platform::{disk, memory};
 use surprisal_store::lock::Lock;
@@ -37,7 +37,9 @@ pub struct Room {
 }
 
 /// The least number of tokens of a part.
-const MIN_PART: usize = 1 << 16;
+const MIN_PART: usize = 1 << 12;
+/// The memory of reading a text, in bytes: chunks that wait for an earlier one.
+const READING_BYTES: u64 = 40 << 20;
 /// The largest number of partitions: each hands probabilities to each.
 const MAX_PARTITIONS: usize = 512;
 /// The share of the memory that sorting probabilities may take.
@@ -184,7 +186,7 @@ impl Work<'_> {
         drop(most);
         // The next part is read meanwhile.
         let per_token = TextPart::memory(frequent) + 4.0;
-        let mut share = (free as f64 / per_token) as usize;
+        let mut share = ((free - READING_BYTES.min(free / 4)) as f64 / per_token) as usize;
         if share < MIN_PART {
             return Err(self.too_little(vocabulary, vocabulary + (MIN_PART as f64 * per_token) as u64));
         }
@@ -193,53 +195,13 @@ impl Work<'_> {
             share = 1 << share.ilog2();
         }
         let share = share.min(1 << 30);
-        let sorted = tokens as f64 * 8.0 * ctx.pool.threads() as f64;
-        let partitions = (4.0 * sorted / (SORT_SHARE * free as f64)).ceil() as usize;
-        let layout = Layout::new(
-            self.config.order,
-            self.config.bos,
-            self.frequencies,
-            partitions.clamp(8 * ctx.pool.threads(), MAX_PARTITIONS),
-        )?;
-        let smoother = self.config.smoother()?;
-        let continuation = self.room.models && smoother.uses_continuation_counts();
-        let before = self.room.models
-            && (continuation || smoother.scheme() == surprisal_model::ngram::BackoffScheme::Interpolate);
-        drop(smoother);
-        let prune = if self.room.models {
-            self.config.clone()
-        } else {
-            NgramConfig { prune: Vec::new(), ..self.config.clone() }
-        };
-        let mut options = MergeOptions::new(&prune, continuation, before, Vec::new());
-        let name = format!("surprisal-{}", self.fingerprint(&layout, &options, share)?);
-        let folder = Folder::open(self.room.temp.join(name))?;
+        let job = Job::new(self.config, self.frequencies, free, self.room, Vec::new(), ctx.pool)?;
+        let name = self.fingerprint(&job, share)?;
         let parts = parts(tokens, share, self.config.order - 1);
-        self.announce(tokens, parts, &folder, ctx)?;
-        let mut done = self.merged(&folder, &layout)?;
-        if done.iter().any(Option::is_none) {
-            let (runs, prefix) = self.runs(&folder, &layout, before, (share, parts), ctx)?;
-            options.text_prefix = prefix;
-            ctx.phase("merging", layout.partitions() as u64)?;
-            let cells: Vec<_> = done.iter_mut().map(std::sync::Mutex::new).collect();
-            each(ctx.pool, cells.len(), |partition| {
-                let mut cell = cells[partition].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                if cell.is_none() {
-                    **cell = Some(merge_partition(&runs, partition, &layout, &options, &folder)?);
-                }
-                ctx.emit(&Event::Advanced { steps: 1 })
-            })?;
-            for run in runs {
-                run.remove()?;
-            }
-        }
-        let (mut merged, mut partitions) = (Merged::default(), Vec::new());
-        for (spill, part) in done.into_iter().flatten() {
-            merged.add(&part.merged);
-            options.text_prefix = part.text_prefix;
-            partitions.push(spill);
-        }
-        Ok(Streams { layout, merged, options, partitions, folder, memory: free })
+        let what = format!("the text in {}", many(parts as u64, "part"));
+        job.run(&name, (tokens, &what, self.memory), ctx, |job, folder| {
+            self.runs(folder, job, (share, parts), ctx)
+        })
     }
 
     /// The error of a limit below what is needed.
@@ -257,7 +219,7 @@ impl Work<'_> {
     }
 
     /// Hash of all that the temporary files depend on.
-    fn fingerprint(&self, layout: &Layout, options: &MergeOptions, share: usize) -> Result<String> {
+    fn fingerprint(&self, job: &Job<'_>, share: usize) -> Result<String> {
         let mut hasher = blake3::Hasher::new();
         hasher.update(self.corpus.hash()?.as_bytes());
         for id in 0..self.tokenizer.vocab_size() as u32 {
@@ -267,50 +229,9 @@ impl Work<'_> {
         let DataOptions { inputs, mode, encode_options, .. } = self.data;
         let reading = (mode, encode_options.literal_specials, encode_options.last_line);
         let inputs = (&inputs.field, inputs.invalid, inputs.normalize, inputs.any_bytes, inputs.keep_nuls);
-        let starts: Vec<u32> = (0..layout.partitions()).map(|part| layout.words(part).start).collect();
-        let settings = (reading, inputs, layout.order, layout.bos, starts, options, share);
-        hasher.update(format!("{} {settings:?}", crate::VERSION).as_bytes());
+        hasher.update(format!("{:?}", (reading, inputs, share)).as_bytes());
+        job.hash(&mut hasher);
         Ok(hasher.finalize().to_hex()[..16].to_owned())
-    }
-
-    /// Says what is going to happen, and refuses a disk that is too small.
-    fn announce(&self, tokens: u64, parts: usize, folder: &Folder, ctx: &Context<'_>) -> Result<()> {
-        let orders = self.config.order as f64 / 5.0;
-        let per_token =
-            RUN_BYTES + if self.room.models { STREAM_BYTES * orders } else { STREAM_BYTES * orders / 3.0 };
-        let needed = (tokens as f64 * per_token) as u64;
-        let seconds = tokens as f64 * orders / TOKENS_PER_SECOND / ctx.pool.threads() as f64;
-        let there = used_bytes(&folder.path);
-        ctx.note(Note::Text(format!(
-            "counting in {} of memory: the text in {}, sorted, merged{}; up to {} of disk in {}, about {}{}",
-            bytes(self.memory),
-            many(parts as u64, "part"),
-            if self.room.models {
-                format!(", and {} over the n-grams", many(self.config.order as u64, "pass"))
-            } else {
-                String::new()
-            },
-            bytes(needed),
-            self.room.temp.display(),
-            crate::wording::duration(seconds),
-            if there > 0 { "; goes on with what is there" } else { "" }
-        )))?;
-        match disk::available(&folder.path).map(|free| free + there) {
-            Some(free) if free < needed => Err(Error::usage(format!(
-                "the temporary files need up to {}, and {} are free in {}",
-                bytes(needed),
-                bytes(free),
-                self.room.temp.display()
-            ))
-            .hint(Advice::OtherTemp)),
-            _ => Ok(()),
-        }
-    }
-
-    /// The partitions that an earlier process has merged.
-    fn merged(&self, folder: &Folder, layout: &Layout) -> Result<Vec<Option<(Spill, PartitionDescription)>>> {
-        let open = |partition| Ok(Spill::open(&folder.file("grams", partition), layout.streams())?);
-        (0..layout.partitions()).map(open).collect()
     }
 
     /// The runs of all parts, of which those of an earlier process are not made again; and the first
@@ -318,11 +239,11 @@ impl Work<'_> {
     fn runs(
         &self,
         folder: &Folder,
-        layout: &Layout,
-        before: bool,
+        job: &Job<'_>,
         (share, parts): (usize, usize),
         ctx: &Context<'_>,
     ) -> Result<(Vec<Spill>, Vec<u32>)> {
+        let (layout, before) = (&job.layout, job.before());
         let mut runs: Vec<Option<(Spill, RunDescription)>> = Vec::new();
         for part in 0..parts {
             runs.push(Spill::open(&folder.file("run", part), layout.partitions())?);
@@ -403,6 +324,138 @@ impl Work<'_> {
         let text_prefix = if number == 0 && layout.bos.is_none() { first.to_vec() } else { Vec::new() };
         let description = RunDescription { text_prefix };
         Ok((writer.finish(&description)?, description))
+    }
+}
+
+/// What is counted, without its n-grams.
+pub(super) struct Job<'a> {
+    pub(super) layout: Layout,
+    options: MergeOptions,
+    /// The memory that is left beside the vocabulary, in bytes.
+    pub(super) memory: u64,
+    room: &'a Room,
+}
+
+impl<'a> Job<'a> {
+    pub(super) fn new(
+        config: &NgramConfig,
+        frequencies: &[u64],
+        memory: u64,
+        room: &'a Room,
+        text_prefix: Vec<u32>,
+        pool: &Pool,
+    ) -> Result<Self> {
+        let tokens: u64 = frequencies.iter().sum();
+        let sorted = tokens as f64 * 8.0 * pool.threads() as f64;
+        let partitions = (4.0 * sorted / (SORT_SHARE * memory as f64)).ceil() as usize;
+        let partitions = partitions.clamp(8 * pool.threads(), MAX_PARTITIONS);
+        let layout = Layout::new(config.order, config.bos, frequencies, partitions)?;
+        let smoother = config.smoother()?;
+        let continuation = room.models && smoother.uses_continuation_counts();
+        let before = room.models && (continuation || smoother.scheme() == BackoffScheme::Interpolate);
+        let prune = if room.models { config.prune.clone() } else { Vec::new() };
+        let options =
+            MergeOptions::new(&NgramConfig { prune, ..config.clone() }, continuation, before, text_prefix);
+        Ok(Self { layout, options, memory, room })
+    }
+
+    /// Adds what the temporary files depend on, beside the text.
+    pub(super) fn hash(&self, hasher: &mut blake3::Hasher) {
+        let layout = &self.layout;
+        let starts: Vec<u32> = (0..layout.partitions()).map(|part| layout.words(part).start).collect();
+        let settings = (crate::VERSION, layout.order, layout.bos, starts, &self.options);
+        hasher.update(format!("{settings:?}").as_bytes());
+    }
+
+    /// Whether runs have the words before contexts.
+    pub(super) fn before(&self) -> bool {
+        self.options.before
+    }
+
+    /// Merges the runs that `sort` makes, in the folder `name`; they are of `tokens` tokens, and
+    /// `what` is said about them.
+    ///
+    /// # Errors
+    /// Too little disk; a damaged temporary file; those of `sort`.
+    pub(super) fn run(
+        mut self,
+        name: &str,
+        announced: (u64, &str, u64),
+        ctx: &Context<'_>,
+        sort: impl FnOnce(&Self, &Folder) -> Result<(Vec<Spill>, Vec<u32>)>,
+    ) -> Result<Streams> {
+        let folder = Folder::open(self.room.temp.join(format!("surprisal-{name}")))?;
+        self.announce(announced, &folder, ctx)?;
+        let mut done = self.merged(&folder)?;
+        if done.iter().any(Option::is_none) {
+            let (runs, text_prefix) = sort(&self, &folder)?;
+            self.options.text_prefix = text_prefix;
+            ctx.phase("merging", self.layout.partitions() as u64)?;
+            let cells: Vec<_> = done.iter_mut().map(Mutex::new).collect();
+            each(ctx.pool, cells.len(), |partition| {
+                let mut cell = cells[partition].lock().unwrap_or_else(PoisonError::into_inner);
+                if cell.is_none() {
+                    **cell = Some(merge_partition(&runs, partition, &self.layout, &self.options, &folder)?);
+                }
+                ctx.emit(&Event::Advanced { steps: 1 })
+            })?;
+            drop(cells);
+            for run in runs {
+                run.remove()?;
+            }
+        }
+        let (mut merged, mut partitions) = (Merged::default(), Vec::new());
+        for (spill, part) in done.into_iter().flatten() {
+            merged.add(&part.merged);
+            self.options.text_prefix = part.text_prefix;
+            partitions.push(spill);
+        }
+        let Self { layout, options, memory, .. } = self;
+        Ok(Streams { layout, merged, options, partitions, folder, memory })
+    }
+
+    /// Says what is going to happen, and refuses a disk that is too small.
+    fn announce(
+        &self,
+        (tokens, what, memory): (u64, &str, u64),
+        folder: &Folder,
+        ctx: &Context<'_>,
+    ) -> Result<()> {
+        let orders = self.layout.order as f64 / 5.0;
+        let per_token =
+            RUN_BYTES + if self.room.models { STREAM_BYTES * orders } else { STREAM_BYTES * orders / 3.0 };
+        let needed = (tokens as f64 * per_token) as u64;
+        let seconds = tokens as f64 * orders / TOKENS_PER_SECOND / ctx.pool.threads() as f64;
+        let there = used_bytes(&folder.path);
+        ctx.note(Note::Text(format!(
+            "counting in {} of memory: {what}, sorted, merged{}; up to {} of disk in {}, about {}{}",
+            bytes(memory),
+            if self.room.models {
+                format!(", and {} over the n-grams", format!("{} passes", self.layout.order))
+            } else {
+                String::new()
+            },
+            bytes(needed),
+            self.room.temp.display(),
+            crate::wording::duration(seconds),
+            if there > 0 { "; goes on with what is there" } else { "" }
+        )))?;
+        match disk::available(&folder.path).map(|free| free + there) {
+            Some(free) if free < needed => Err(Error::usage(format!(
+                "the temporary files need up to {}, and {} are free in {}",
+                bytes(needed),
+                bytes(free),
+                self.room.temp.display()
+            ))
+            .hint(Advice::OtherTemp)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The partitions that an earlier process has merged.
+    fn merged(&self, folder: &Folder) -> Result<Vec<Option<(Spill, PartitionDescription)>>> {
+        let open = |partition| Ok(Spill::open(&folder.file("grams", partition), self.layout.streams())?);
+        (0..self.layout.partitions()).map(open).collect()
     }
 }
 

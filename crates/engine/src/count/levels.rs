@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use surprisal_formats::arpa::{self, Lines, Spelling};
-use surprisal_formats::{counts, ngram};
 use surprisal_formats::counts::Part;
+use surprisal_formats::{counts, ngram};
 use surprisal_model::Error as ModelError;
 use surprisal_model::ngram::NgramConfig;
 use surprisal_model::ngram::external::{
-    Gram, GramStreams, Layout, LevelOutput, LevelStreams, LowerReader, Smoothed, Stream, StreamedTrie, put_lower, sort_lower,
+    Gram, GramStreams, Layout, LevelOutput, LevelStreams, LowerReader, Smoothed, Stream, StreamedTrie,
+    put_lower, sort_lower,
 };
 use surprisal_store::spill::{Spill, SpillWriter};
 use surprisal_text::Tokenizer;

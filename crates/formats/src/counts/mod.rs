@@ -5,9 +5,11 @@
 //! as the largest value needs) and the number of continuations of each n-gram in unary; then the
 //! vocabulary, as in an n-gram model.
 
+mod reader;
 mod stream;
 mod tsv;
 
+pub use reader::CountsReader;
 pub use stream::{TsvStream, write_streamed};
 pub use tsv::{part_of_tsv, read_tsv, write_tsv};
 
@@ -47,7 +49,7 @@ impl Part {
     }
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header {
     vocab_size: u32,
@@ -60,7 +62,7 @@ struct Header {
     part: Option<Part>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Order {
     grams: u32,
@@ -223,38 +225,47 @@ fn check_compatible(counts: &Counts, tokenizer: &Tokenizer) -> Result<()> {
 /// # Errors
 /// Shards that do not match; those of [`Counts::merge`].
 pub fn merge(shards: Vec<(Counts, Tokenizer)>) -> Result<(Counts, Tokenizer)> {
+    let tokenizers: Vec<&Tokenizer> = shards.iter().map(|(_, tokenizer)| tokenizer).collect();
+    let (tokenizer, ids) = merge_tokenizers(&tokenizers)?;
+    let parts: Vec<Shard<'_>> =
+        shards.iter().zip(&ids).map(|((counts, _), ids)| Shard { counts, ids }).collect();
+    let counts = Counts::merge(&parts, tokenizer.vocab_size())?;
+    Ok((counts, tokenizer))
+}
+
+/// The tokenizer of merged counts, and the new ids of each one's tokens.
+///
+/// # Errors
+/// Tokenizers that do not match.
+pub fn merge_tokenizers(tokenizers: &[&Tokenizer]) -> Result<(Tokenizer, Vec<Vec<u32>>)> {
     let hint = "count all parts with the same tokenizer settings and the same order";
     let unsupported =
         |problem: &str| Error::Unsupported { what: "one counts file", problem: problem.into(), hint };
-    let Some((_, first)) = shards.first() else { return Err(unsupported("there is nothing to merge")) };
+    let Some(&first) = tokenizers.first() else { return Err(unsupported("there is nothing to merge")) };
     let (kind, unit) = (first.kind(), first.mode());
-    if shards.iter().any(|(_, tokenizer)| tokenizer.mode() != unit) {
+    if tokenizers.iter().any(|tokenizer| tokenizer.mode() != unit) {
         return Err(unsupported("counts of different units of text"));
     }
-    let (tokenizer, ids) = if let Some(words) = first.words() {
+    Ok(if let Some(words) = first.words() {
         let marks = [first.unk(), first.bos(), first.eos()];
         let specials = marks.iter().flatten().count();
         let specials: Vec<&str> = words.take(specials).collect();
-        let lists: Option<Vec<Vec<&str>>> = shards
+        let lists: Option<Vec<Vec<&str>>> = tokenizers
             .iter()
-            .map(|(_, tokenizer)| Some(tokenizer.words().filter(|_| tokenizer.kind() == kind)?.collect()))
+            .map(|tokenizer| Some(tokenizer.words().filter(|_| tokenizer.kind() == kind)?.collect()))
             .collect();
         let lists = lists.ok_or_else(|| unsupported("counts of different kinds of tokens"))?;
         let (words, ids) = merge_words(&specials, &lists, first.granularity() == Granularity::Char);
         (Tokenizer::from_words(kind, unit, words)?, ids)
     } else {
         let json = first.to_json()?;
-        for (_, tokenizer) in &shards {
+        for tokenizer in tokenizers {
             if tokenizer.to_json()? != json {
                 return Err(unsupported("counts with different tokenizers"));
             }
         }
-        (first.clone(), vec![(0..first.vocab_size() as u32).collect(); shards.len()])
-    };
-    let parts: Vec<Shard<'_>> =
-        shards.iter().zip(&ids).map(|((counts, _), ids)| Shard { counts, ids }).collect();
-    let counts = Counts::merge(&parts, tokenizer.vocab_size())?;
-    Ok((counts, tokenizer))
+        (first.clone(), vec![(0..first.vocab_size() as u32).collect(); tokenizers.len()])
+    })
 }
 
 /// The union of all words, and each list's word ids in it.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use surprisal_engine::count::{self, Counted, Files, Room};
+use surprisal_engine::count::{self, Counted, Files, Grams, Room};
 use surprisal_engine::kind::Kind;
 use surprisal_engine::model::ngram::{MAX_ORDER, NgramConfig, Smoothing};
 use surprisal_engine::store::atomic;
@@ -207,6 +207,9 @@ pub(crate) fn count(arguments: &cli::CountArgs, ctx: &Context<'_>, output: &Outp
     };
     vocabulary.check(unit).map_err(|error| Error::from(error).within("--vocab-size"))?;
     let counted = count::count(&texts, kind, &vocabulary, known, shard, &config, &room, ctx)?;
+    if arguments.room.temp.is_some() && matches!(counted.counts, Grams::Memory(_)) {
+        ctx.note(Note::Text("no temporary files are needed: the text is counted in memory".into()))?;
+    }
     write(counted, &files, &config, how.quantize, ctx, output)
 }
 
@@ -236,7 +239,8 @@ pub(crate) fn merge(arguments: &cli::MergeArgs, ctx: &Context<'_>, output: &Outp
             .hint(format!("`count` the whole text with --{flag}, or omit it")));
     }
     let _locks = outputs::files(arguments.out.iter().map(PathBuf::as_path), &arguments.counts)?;
-    let merged = count::merge(&arguments.counts, arguments.sum, ctx)?;
+    let room = room(&arguments.room, &arguments.out, &files)?;
+    let merged = count::merge(&arguments.counts, arguments.sum, &config, &room, ctx)?;
     check_unk(how, merged.tokenizer.unk().is_some())?;
     let unit = serde_json::to_value(merged.tokenizer.mode())?;
     for (flag, said, is) in [

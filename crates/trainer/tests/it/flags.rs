@@ -87,7 +87,7 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ("count", "out", "count a.txt --order 2 --out o.ngram", "--out p.arpa"),
     ("count", "shard", "count a.txt --order 2 --out o.counts", "--shard 1/2"),
     ("count", "memory", "count a.txt --order 2 --out o.ngram", "--memory 1b"),
-    ("count", "temp-prefix", "count a.txt --order 2 --out o.ngram", "--temp-prefix d"),
+    ("count", "temp", "count a.txt --order 2 --out o.ngram", "--temp d"),
     ("count", "field", "count t.jsonl --order 2 --out o.ngram", "--field text"),
     ("count", "include", "count d --order 2 --out o.ngram", "--include *.md"),
     ("count", "exclude", "count d --order 2 --out o.ngram", "--exclude *.md"),

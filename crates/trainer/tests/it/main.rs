@@ -15,6 +15,7 @@ mod arpa;
 mod arrows;
 mod bad_input;
 mod both_halves;
+mod bounded;
 mod cache;
 mod closed_form;
 mod compare;

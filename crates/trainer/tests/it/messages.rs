@@ -95,7 +95,7 @@ fn flags_that_are_settings_are_answered_by_set() {
             (
                 "count a.txt -t 2",
                 2,
-                &["'-t'", "flags with this letter: --temp-prefix, --tokenizer, --tokenizer-file"],
+                &["'-t'", "flags with this letter: --temp, --tokenizer, --tokenizer-file"],
                 &["-- -t"],
             ),
             ("sample m -x", 2, &["'-x'"], &["-- -x"]),

@@ -15,6 +15,8 @@ mod common;
 mod runs;
 
 mod bit_flips;
+#[cfg(unix)]
+mod bounded;
 #[cfg(target_os = "linux")]
 mod cgroup;
 #[cfg(unix)]

@@ -19,6 +19,7 @@ mod level;
 mod merge;
 mod pack;
 mod part;
+mod rows;
 mod smoothed;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ pub use level::{Gram, GramReader, LowerReader, sort_lower};
 pub use merge::{MergeOptions, Merged, OrderTotals, merge};
 pub use pack::{GramStreams, Put, StreamedTrie, pack_children, pack_counts, pack_words};
 pub use part::TextPart;
+pub use rows::Rows;
 pub use smoothed::{LevelOutput, LevelStreams, Smoothed, put_lower};
 
 use codec::{StreamReader, malformed, put};

@@ -248,10 +248,9 @@ impl<'a> StreamedTrie<'a> {
     /// Those of the streams; more than 2³² n-grams of an order.
     pub fn new(smoothed: &'a Smoothed, streams: &'a dyn GramStreams, merged: &Merged) -> Result<Self> {
         let layout = streams.layout();
-        let collect = |len: usize| {
-            Distinct::collect(streams, smoothed, len, len + 1 == layout.order)
-        };
-        let distinct: Result<Vec<Distinct>> = (0..layout.order).into_par_iter().with_max_len(1).map(collect).collect();
+        let collect = |len: usize| Distinct::collect(streams, smoothed, len, len + 1 == layout.order);
+        let distinct: Result<Vec<Distinct>> =
+            (0..layout.order).into_par_iter().with_max_len(1).map(collect).collect();
         let distinct = distinct?;
         let level = |(len, distinct): (usize, &Distinct)| {
             let grams = if len == 0 { layout.vocab_size as u64 } else { merged.orders[len].kept };
@@ -291,7 +290,8 @@ impl<'a> StreamedTrie<'a> {
     pub fn section(&self, number: usize, put: &mut Put<'_>) -> Result<()> {
         let (len, distinct) = (number / SECTIONS, &self.distinct[number / SECTIONS]);
         let (bits, top) = (self.header.bits(len), len + 1 == self.header.levels.len());
-        let floats = |values: &[f64]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+        let floats =
+            |values: &[f64]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
         let (mut offset, mut base, mut index) = (0_u64, 0, 0_usize);
         match number % SECTIONS {
             0 => {

@@ -36,7 +36,7 @@ impl Record {
     }
 
     /// Appends the record, of which the first `lcp` words are those of the record before.
-    fn put(&self, lcp: usize, bytes: &mut Vec<u8>) {
+    pub(super) fn put(&self, lcp: usize, bytes: &mut Vec<u8>) {
         put((lcp << 4 | self.len) as u64, bytes);
         for &word in &self.words[lcp..self.len] {
             put(word.into(), bytes);

@@ -1,0 +1,148 @@
+//! Counting in bounded memory: the bytes of counting in memory.
+
+use std::fs;
+
+use crate::common::{Bench, Ran};
+
+/// Lines of invented words, of which few are frequent, with phrases that are said again.
+pub(crate) fn text(lines: usize) -> String {
+    let mut state = 1_u32;
+    let mut pick = |n: f64| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        ((f64::from(state >> 8) / f64::from(1 << 24)).powi(3) * n) as usize
+    };
+    let mut said: Vec<String> = Vec::new();
+    for _ in 0..lines {
+        let words = (0..1 + pick(9.0)).map(|_| format!("w{}", pick(700.0)));
+        let mut line = words.collect::<Vec<_>>().join(" ");
+        if !said.is_empty() && pick(3.0) == 0 {
+            line = format!("{line} {}", said[pick(said.len() as f64)]);
+        }
+        line.truncate(line.char_indices().nth(200).map_or(line.len(), |(at, _)| at));
+        said.push(line);
+    }
+    said.join("\n") + "\n"
+}
+
+fn run(bench: &Bench, line: &str) -> Ran {
+    bench.run(&line.split_whitespace().collect::<Vec<_>>())
+}
+
+/// Counts in memory and in 150 KiB, and compares the files.
+fn assert_same(bench: &Bench, what: &str, formats: &[&str]) {
+    let out = |name: &str| formats.iter().map(|format| format!("--out {name}.{format} ")).collect::<String>();
+    run(bench, &format!("count a.txt {what} {}", out("memory"))).succeeded();
+    let spilled = run(bench, &format!("count a.txt {what} {} -S 400K -T temp", out("disk"))).succeeded();
+    assert!(spilled.stderr.contains("parts, sorted"), "{what}: {}", spilled.stderr);
+    for format in formats {
+        let [memory, disk] = ["memory", "disk"].map(|name| {
+            let path = bench.path().join(format!("{name}.{format}"));
+            let bytes = fs::read(&path).unwrap();
+            fs::remove_file(path).unwrap();
+            bytes
+        });
+        assert!(memory == disk, "{what}: .{format}");
+    }
+    assert_eq!(fs::read_dir(bench.path().join("temp")).unwrap().count(), 0, "{what}: left temporary files");
+}
+
+fn bench() -> Bench {
+    let bench = Bench::new();
+    bench.file("a.txt", text(4000));
+    fs::create_dir(bench.path().join("temp")).unwrap();
+    bench
+}
+
+#[test]
+fn every_order_and_format_has_the_bytes_of_memory() {
+    let bench = bench();
+    for order in 2..=6 {
+        assert_same(&bench, &format!("-o {order}"), &["arpa", "ngram", "counts", "tsv"]);
+    }
+    for unit in ["line", "stream"] {
+        for kind in ["char", "byte", "word"] {
+            let what = format!("-o 4 --tokenizer {kind} --unit {unit}");
+            assert_same(&bench, &what, &["arpa", "ngram", "counts"]);
+        }
+    }
+    assert_same(&bench, "-o 3 --shard 2/3", &["counts", "tsv"]);
+}
+
+#[test]
+fn every_smoother_that_backs_off_has_the_bytes_of_memory() {
+    let bench = bench();
+    for smoothing in ["mle", "witten_bell", "dirichlet", "absolute", "kneser_ney", "modified_kneser_ney"] {
+        assert_same(&bench, &format!("-o 4 --smoothing {smoothing}"), &["arpa", "ngram"]);
+    }
+    assert_same(&bench, "-o 4 --smoothing add_k", &["ngram"]);
+    assert_same(&bench, "-o 4 --smoothing stupid_backoff", &["ngram"]);
+    for settings in [
+        "--prune 0,0,1",
+        "--prune 1",
+        "--smoothing absolute --prune 0,2",
+        "--compat kenlm",
+        "--min-count 3",
+        "--vocab-size 100",
+        "--closed",
+        "--min-count 2 --no-interpolate-unigrams",
+        "--fallback 0.4,0.8,1.2",
+    ] {
+        assert_same(&bench, &format!("-o 5 {settings}"), &["arpa", "ngram", "counts"]);
+    }
+}
+
+#[test]
+fn what_needs_all_ngrams_in_memory_says_so() {
+    let bench = bench();
+    for (settings, why) in [
+        ("--smoothing katz", "Katz"),
+        ("--smoothing jelinek_mercer", "held-out"),
+        ("--tune", "held-out"),
+        ("--prune-entropy 1e-5", "entropy"),
+        ("-o 1", "single words"),
+    ] {
+        let line = format!("count a.txt {settings} --out m.arpa -S 200K -T temp");
+        run(&bench, &line).refused(2, &["the limit is", "in memory", why]);
+    }
+    run(&bench, "count a.txt --quantize 8 --out m.ngram -S 400K -T temp")
+        .refused(2, &["quantising", "export"]);
+    run(&bench, "count a.txt --out m.arpa -S 50K -T temp")
+        .refused(2, &["needs at least", "words", "bytes each", "--memory", "--min-count", "--vocab-size"]);
+    assert!(!bench.path().join("m.arpa").exists());
+}
+
+#[test]
+fn merged_parts_have_the_bytes_of_memory() {
+    let bench = bench();
+    for part in 1..=4 {
+        run(&bench, &format!("count a.txt -o 4 --shard {part}/4 --out p{part}.counts")).succeeded();
+    }
+    run(&bench, "count a.txt -o 4 --unit stream --tokenizer char --out c.counts").succeeded();
+    bench.file("b.txt", text(3000).replace("w1", "new"));
+    run(&bench, "count b.txt -o 4 --unit stream --tokenizer char --out d.counts").succeeded();
+    let parts = "p1.counts p2.counts p3.counts p4.counts";
+    for (what, formats) in [
+        (parts, &["arpa", "ngram", "counts", "tsv"][..]),
+        (&format!("{parts} --smoothing absolute --prune 0,1"), &["arpa", "ngram", "counts"]),
+        ("p3.counts p1.counts --sum --smoothing witten_bell", &["arpa", "counts"]),
+        ("c.counts d.counts --sum", &["arpa", "ngram", "counts"]),
+    ] {
+        let out =
+            |name: &str| formats.iter().map(|format| format!("--out {name}.{format} ")).collect::<String>();
+        run(&bench, &format!("merge {what} {}", out("memory"))).succeeded();
+        let spilled = run(&bench, &format!("merge {what} {} -S 700K -T temp", out("disk"))).succeeded();
+        assert!(spilled.stderr.contains("files, sorted"), "{what}: {}", spilled.stderr);
+        for format in formats {
+            let [memory, disk] = ["memory", "disk"]
+                .map(|name| fs::read(bench.path().join(format!("{name}.{format}"))).unwrap());
+            assert!(memory == disk, "{what}: .{format}");
+        }
+        assert_eq!(fs::read_dir(bench.path().join("temp")).unwrap().count(), 0, "{what}");
+    }
+    let mut bytes = fs::read(bench.path().join("p2.counts")).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    bench.file("p2.counts", bytes);
+    run(&bench, &format!("merge {parts} --out m.arpa -S 700K -T temp"))
+        .refused(1, &["p2.counts", "checksum"]);
+}
