@@ -73,8 +73,8 @@ impl Grams {
 /// [`Event::Counting`].
 ///
 /// # Errors
-/// Texts that cannot be read or do not fit into memory and disk; an order out of range; a part of a text
-/// with a vocabulary that depends on the whole; a subscriber's error.
+/// Texts that cannot be read or do not fit into memory and disk; an order out of range; a part of a
+/// text with a vocabulary that depends on the whole; a subscriber's error.
 pub fn count(
     data: &DataOptions,
     kind: TokenizerKind,
@@ -181,7 +181,7 @@ pub fn count(
     Ok(Counted { counts: Grams::Memory(counts), tokenizer, part, tuning })
 }
 
-/// What of these settings needs all n-grams in memory.
+/// The reason why these settings need all n-grams in memory, if they do.
 fn external_problem(model: &NgramConfig) -> Result<Option<String>> {
     if model.order < 2 {
         return Ok(Some("single words are counted in memory".into()));
@@ -220,8 +220,8 @@ fn words(
 }
 
 /// Sum of the counts in files: of all parts of one text in their order, or, for a `sum`, of any
-/// texts, for models of `config`. A sum of neighbouring parts is a part again if it is one of fewer,
-/// equal parts.
+/// texts, for models of `config`. A sum of neighbouring parts is a part again if it is one of
+/// fewer, equal parts.
 ///
 /// # Errors
 /// Files without counts, or of other tokens; parts that are duplicate, missing, in another order,

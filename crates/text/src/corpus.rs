@@ -379,8 +379,8 @@ impl Corpus {
         Ok((tokenizer, self.check_length(text)?, choice))
     }
 
-    /// The tokenizer of [`Self::learn_words`] alone, in memory for the vocabulary, and the number of
-    /// occurrences of each token.
+    /// The tokenizer of [`Self::learn_words`] alone, in memory for the vocabulary, and the number
+    /// of occurrences of each token.
     ///
     /// # Errors
     /// As there.

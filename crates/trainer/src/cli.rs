@@ -435,7 +435,7 @@ pub(crate) struct RoomArgs {
     pub(crate) memory: Option<u64>,
     /// The folder for temporary files (default: that of the first output). A command that was
     /// killed goes on with what it finds there.
-    #[arg(short = 'T', long, aliases = ["temp-prefix", "temp_prefix"], value_name = "DIR")]
+    #[arg(short = 'T', long, alias = "temp_prefix", value_name = "DIR")]
     pub(crate) temp: Option<PathBuf>,
 }
 

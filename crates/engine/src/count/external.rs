@@ -1,8 +1,8 @@
 //! Counting in bounded memory: the runs of a text, merged into the streams of its n-grams.
 //!
 //! What is complete stays in the folder of temporary files when the process is killed: runs, and
-//! merged partitions. The name of that folder is a hash of the text, the tokens and the settings, so
-//! that the same command finds it again.
+//! merged partitions. The name of that folder is a hash of the text, the tokens and the settings,
+//! so that the same command finds it again.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -234,8 +234,8 @@ impl Work<'_> {
         Ok(hasher.finalize().to_hex()[..16].to_owned())
     }
 
-    /// The runs of all parts, of which those of an earlier process are not made again; and the first
-    /// words of a text without `<s>`.
+    /// The runs of all parts, of which those of an earlier process are not made again; and the
+    /// first words of a text without `<s>`.
     fn runs(
         &self,
         folder: &Folder,
@@ -327,7 +327,7 @@ impl Work<'_> {
     }
 }
 
-/// What is counted, without its n-grams.
+/// A counting: its settings, without a text.
 pub(super) struct Job<'a> {
     pub(super) layout: Layout,
     options: MergeOptions,

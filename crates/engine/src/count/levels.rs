@@ -24,7 +24,7 @@ use crate::events::{Context, Event};
 /// The bytes of lines that are passed on at a time.
 const LINES_BYTES: usize = 1 << 17;
 
-/// What a thread makes of the n-grams of a partition.
+/// The lines and probabilities that a thread makes of the n-grams of a partition.
 struct Output<'a, 's, Put> {
     lines: Lines<'s>,
     /// Blocks of probabilities by the partition that they go to.
@@ -90,7 +90,8 @@ impl<Put: FnMut(&[u8]) -> Result<()>> Output<'_, '_, Put> {
 }
 
 impl Streams {
-    /// Writes all files, as [`Counted::write`](super::Counted::write), and removes the temporary ones.
+    /// Writes all files, as [`Counted::write`](super::Counted::write), and removes the temporary
+    /// ones.
     ///
     /// # Errors
     /// As there; a damaged temporary file.

@@ -207,10 +207,16 @@ pub(crate) fn count(arguments: &cli::CountArgs, ctx: &Context<'_>, output: &Outp
     };
     vocabulary.check(unit).map_err(|error| Error::from(error).within("--vocab-size"))?;
     let counted = count::count(&texts, kind, &vocabulary, known, shard, &config, &room, ctx)?;
-    if arguments.room.temp.is_some() && matches!(counted.counts, Grams::Memory(_)) {
-        ctx.note(Note::Text("no temporary files are needed: the text is counted in memory".into()))?;
-    }
+    note_room(&arguments.room, &counted, ctx)?;
     write(counted, &files, &config, how.quantize, ctx, output)
+}
+
+/// Says that a folder for temporary files was not needed.
+fn note_room(room: &cli::RoomArgs, counted: &Counted, ctx: &Context<'_>) -> Result<()> {
+    if room.temp.is_some() && matches!(counted.counts, Grams::Memory(_)) {
+        ctx.note(Note::Text("no temporary files are needed: counting fits into memory".into()))?;
+    }
+    Ok(())
 }
 
 /// The room for counting: temporary files are beside the first output, unless said otherwise.
@@ -241,6 +247,7 @@ pub(crate) fn merge(arguments: &cli::MergeArgs, ctx: &Context<'_>, output: &Outp
     let _locks = outputs::files(arguments.out.iter().map(PathBuf::as_path), &arguments.counts)?;
     let room = room(&arguments.room, &arguments.out, &files)?;
     let merged = count::merge(&arguments.counts, arguments.sum, &config, &room, ctx)?;
+    note_room(&arguments.room, &merged, ctx)?;
     check_unk(how, merged.tokenizer.unk().is_some())?;
     let unit = serde_json::to_value(merged.tokenizer.mode())?;
     for (flag, said, is) in [

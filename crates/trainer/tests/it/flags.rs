@@ -88,6 +88,8 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ("count", "shard", "count a.txt --order 2 --out o.counts", "--shard 1/2"),
     ("count", "memory", "count a.txt --order 2 --out o.ngram", "--memory 1b"),
     ("count", "temp", "count a.txt --order 2 --out o.ngram", "--temp d"),
+    ("merge", "memory", "merge a.counts --out o.ngram", "--memory 1b"),
+    ("merge", "temp", "merge a.counts --out o.ngram", "--temp d"),
     ("count", "field", "count t.jsonl --order 2 --out o.ngram", "--field text"),
     ("count", "include", "count d --order 2 --out o.ngram", "--include *.md"),
     ("count", "exclude", "count d --order 2 --out o.ngram", "--exclude *.md"),

@@ -12,7 +12,7 @@ use super::{Layout, Stream, put_stats};
 use crate::ngram::{Compat, ContextStats, MAX_ORDER, NgramConfig};
 use crate::{Error, Result};
 
-/// What is found out about the n-grams of one order.
+/// The sums over the n-grams of one order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderTotals {
     /// The number of n-grams.
@@ -36,7 +36,7 @@ impl std::ops::AddAssign for OrderTotals {
     }
 }
 
-/// What is found out about a partition.
+/// The sums over the n-grams of a partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Merged {
     /// The n-grams of each order.
@@ -72,7 +72,7 @@ impl Merged {
     }
 }
 
-/// What the merged streams depend on, beside the runs.
+/// The settings that the merged streams depend on.
 #[derive(Debug, Clone)]
 pub struct MergeOptions {
     /// Whether n-grams below the highest order count the different words before them (Kneser-Ney).

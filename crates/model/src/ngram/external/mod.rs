@@ -9,8 +9,8 @@
 //! All streams are cut by the first word of an n-gram into *partitions*, which threads take one by
 //! one. An n-gram needs the probability of its suffix. The suffixes of the n-grams that begin with
 //! one word are in the order of those n-grams, so each probability is handed to the partitions of
-//! the words before it, and a partition only sorts what it gets by that word. Nothing else is sorted
-//! twice.
+//! the words before it, and a partition only sorts what it gets by that word. Nothing else is
+//! sorted twice.
 //!
 //! This module knows no files: blocks of bytes come from [`Blocks`] and go to functions.
 

@@ -15,7 +15,7 @@ const SMALL: usize = 1 << 10;
 
 /// The streams of all n-grams.
 pub trait GramStreams: Sync {
-    /// How the n-grams are cut.
+    /// The partitions of the n-grams.
     fn layout(&self) -> &Layout;
 
     /// The n-grams of `len` + 1 words of a partition.
@@ -25,8 +25,8 @@ pub trait GramStreams: Sync {
 /// A receiver of bytes.
 pub type Put<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
 
-/// Calls `visit` with all n-grams of `len` + 1 words in order; of single words, also with those that
-/// do not occur.
+/// Calls `visit` with all n-grams of `len` + 1 words in order; of single words, also with those
+/// that do not occur.
 fn each_gram(
     streams: &dyn GramStreams,
     len: usize,

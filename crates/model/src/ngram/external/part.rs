@@ -22,7 +22,7 @@ const PREFETCH_DISTANCE: usize = 16;
 pub(super) struct Record {
     pub(super) words: [u32; MAX_ORDER],
     pub(super) len: usize,
-    /// How often the text or the sentence ends with it.
+    /// The number of times that the text or a sentence ends with it.
     pub(super) ends: u64,
     /// The words after it and how often, in order.
     pub(super) after: Vec<(u32, u64)>,
@@ -109,13 +109,13 @@ impl TextPart<'_> {
     /// The memory in bytes of sorting a token; of the text, the most frequent words are the share
     /// `frequent`, one per thread.
     pub fn memory(frequent: f64) -> f64 {
-        // The token, its position, its LCP entry; sort keys of one bucket per thread, in arrays that
-        // have grown.
+        // The token, its position, its LCP entry; sort keys of one bucket per thread, in arrays
+        // that have grown.
         4.0 + 4.0 + 2.0 + 24.0 * frequent
     }
 
-    /// Sorts the part; passes blocks of the records of each partition to `put`, those of a partition
-    /// in order. With `before`, records have the words before them.
+    /// Sorts the part; passes blocks of the records of each partition to `put`, those of a
+    /// partition in order. With `before`, records have the words before them.
     ///
     /// # Errors
     /// A token outside the vocabulary; the first error of `put`.

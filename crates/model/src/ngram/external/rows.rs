@@ -18,7 +18,6 @@ const BEFORE: u32 = 2;
 #[derive(Debug)]
 pub struct Rows {
     context: usize,
-    bos: Option<u32>,
     rows: Vec<u32>,
 }
 
@@ -27,7 +26,7 @@ impl Rows {
     pub fn new(layout: &Layout, memory: u64) -> Self {
         let context = layout.order - 1;
         let rows = (memory as usize / Self::row_bytes(layout)).max(16);
-        Self { context, bos: layout.bos, rows: Vec::with_capacity(rows * (context + COLUMNS)) }
+        Self { context, rows: Vec::with_capacity(rows * (context + COLUMNS)) }
     }
 
     /// The memory of a row: it, and its place in the order.
@@ -57,7 +56,7 @@ impl Rows {
             Some((&last, context)) => self.push(context, AFTER, last, count),
             None => self.push(words, ENDS, 0, count),
         }
-        if words.len() > 1 && Some(words[0]) != self.bos {
+        if words.len() > 1 {
             self.push(&words[1..], BEFORE, words[0], 0);
         }
     }

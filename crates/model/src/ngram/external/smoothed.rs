@@ -122,7 +122,7 @@ impl Smoothed {
         Ok(smoothed)
     }
 
-    /// What a model of `config` needs that streams do not have.
+    /// The reason why a model of `config` needs all n-grams in memory, if it does.
     ///
     /// # Errors
     /// [`Error::Config`] for no smoother.
@@ -188,8 +188,8 @@ impl Smoothed {
         self.unigrams.distinct_values[self.unigrams.value_ids[word as usize] as usize]
     }
 
-    /// Passes the probabilities of the single words of a partition, which `grams` has as far as they
-    /// occur, to `output`; with `before`, also those of suffixes.
+    /// Passes the probabilities of the single words of a partition, which `grams` has as far as
+    /// they occur, to `output`; with `before`, also those of suffixes.
     ///
     /// # Errors
     /// A malformed stream; those of `output`.
