@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use surprisal_engine::count::{self, Counted, Files, Grams, Room};
 use surprisal_engine::kind::Kind;
 use surprisal_engine::model::ngram::{MAX_ORDER, NgramConfig, Smoothing};
-use surprisal_engine::store::atomic;
 use surprisal_engine::text::{
     DataOptions, EncodeOptions, InputOptions, LastLine, MinCount, NoTexts, TextMode, Tokenizer,
     TokenizerKind, WordVocabulary,
@@ -228,8 +227,9 @@ fn room(arguments: &cli::RoomArgs, out: &[PathBuf], files: &Files) -> Result<Roo
             if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder }
         })
     };
-    if let Some(folder) = &arguments.temp {
-        atomic::probe(folder).map_err(|error| Error::usage(Error::from(error).message).within("--temp"))?;
+    if let Some(folder) = arguments.temp.as_ref().filter(|folder| !folder.is_dir()) {
+        let message = format!("--temp: cannot write into `{}`, which is no folder", folder.display());
+        return Err(Error::usage(message).hint("make the folder, or name another"));
     }
     let temp = arguments.temp.clone().unwrap_or_else(beside);
     Ok(Room { memory: arguments.memory, temp, models: wants_model(files) })
