@@ -66,25 +66,33 @@ impl Grams {
     }
 }
 
+/// The tokens of a text.
+#[derive(Debug)]
+pub struct Tokens<'a> {
+    /// The kind of tokenizer that learns from the text.
+    pub kind: TokenizerKind,
+    /// Of words, those that are no `<unk>`.
+    pub vocabulary: &'a WordVocabulary,
+    /// A tokenizer that is given instead.
+    pub known: Option<Tokenizer>,
+}
+
 /// Counts of the training texts of `data`, or of part `i` of `n` where `shard` is `(i, n)`, up to
-/// the order of `model`, with tokens held out where it needs them. The tokens are those of `known`,
-/// or of a tokenizer of `kind` that learns from the texts; of words, those not in `vocabulary` are
-/// `<unk>`. What does not fit into `room` is counted in temporary files. Emits [`Event::Phase`] and
-/// [`Event::Counting`].
+/// the order of `model`, with tokens held out where it needs them. A text that does not fit into
+/// `room` is counted in temporary files. Emits [`Event::Phase`] and [`Event::Counting`].
 ///
 /// # Errors
 /// Texts that cannot be read or do not fit into memory and disk; an order out of range; a part of a
 /// text with a vocabulary that depends on the whole; a subscriber's error.
 pub fn count(
     data: &DataOptions,
-    kind: TokenizerKind,
-    vocabulary: &WordVocabulary,
-    known: Option<Tokenizer>,
+    tokens: Tokens<'_>,
     shard: Option<(usize, usize)>,
     model: &NgramConfig,
     room: &Room,
     ctx: &Context<'_>,
 ) -> Result<Counted> {
+    let Tokens { kind, vocabulary, known } = tokens;
     if shard.is_some() && vocabulary.needs_counts() {
         let message = "rare words are those of the whole text, which the parts of a text do not know";
         return Err(Error::usage(message).hint(Advice::ListWords));
@@ -102,11 +110,19 @@ pub fn count(
     } else {
         data.inputs.limit = Some(memory::largest_text(kind));
     }
-    let corpus = ctx.pool.install(|| Corpus::whole(&data, shard))?;
+    let mut corpus = ctx.pool.install(|| Corpus::whole(&data, shard))?;
     let is_known = known.is_some();
     let mut known = known;
     let mut rare = None;
-    let fits = room.memory.is_none() && memory::check_text(corpus.bytes(), kind).is_ok();
+    // Most words are longer than three letters; how long they are is known when they are read.
+    let tokens = corpus.bytes() as usize / if kind == TokenizerKind::Word { 4 } else { 1 };
+    let fits = room.memory.is_none()
+        && memory::check_text(corpus.bytes(), kind).is_ok()
+        && Counts::memory(tokens, 0, model.order) <= external::limit(room);
+    if can_spill && !fits && data.once {
+        data.once = false;
+        corpus = ctx.pool.install(|| Corpus::whole(&data, shard))?;
+    }
     if can_spill && !fits {
         ctx.phase("reading words", 0)?;
         let (tokenizer, frequencies, note) =
@@ -124,6 +140,9 @@ pub fn count(
                 memory: limit,
                 room,
             };
+            let scored = tokens - config.bos.map_or(0, |bos| frequencies[bos as usize]);
+            let (name, vocab_size) = (corpus.name(), tokenizer.vocab_size());
+            ctx.emit(&Event::Counting { name, tokens: scored, vocab_size, memory: limit })?;
             let streams = work.run(ctx)?;
             ctx.notes(corpus.notices())?;
             rare.map_or(Ok(()), |note| ctx.note(note))?;
@@ -213,7 +232,9 @@ fn words(
     let tokenizer = known.map_or_else(|| corpus.train_tokenizer(kind), Ok)?;
     let mut frequencies = vec![0; tokenizer.vocab_size()];
     corpus.encode_train_to(&tokenizer, |ids| {
-        ids.iter().for_each(|&id| frequencies[id as usize] += 1);
+        for &id in ids {
+            frequencies[id as usize] += 1;
+        }
         Ok(())
     })?;
     Ok((tokenizer, frequencies, None))

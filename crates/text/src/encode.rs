@@ -266,7 +266,7 @@ pub(crate) fn learn_words(
     let (locals, encoded, mut warnings) = encode_local(spans, mode, options)?;
     warnings.uppercase_unk = locals.iter().any(|one| one.contains(b"<UNK>"));
     let counts = if vocabulary.needs_counts() { count_ids(&locals, &encoded) } else { Vec::new() };
-    let (tokenizer, maps, choice, _) = choose_words(locals, counts, mode, vocabulary)?;
+    let ChosenWords { tokenizer, maps, choice, .. } = choose_words(locals, counts, mode, vocabulary)?;
     let (text, _) = concatenate(encoded, &maps, &tokenizer, warnings, UnknownText::Forgotten);
     Ok((tokenizer, text, warnings, choice))
 }
@@ -298,19 +298,28 @@ pub(crate) fn learn_word_tokenizer(
         },
     )?;
     let (locals, counts) = states.into_iter().map(|(locals, counts, _)| (locals, counts)).unzip();
-    let (tokenizer, _, choice, frequencies) = choose_words(locals, counts, mode, vocabulary)?;
+    let ChosenWords { tokenizer, choice, frequencies, .. } = choose_words(locals, counts, mode, vocabulary)?;
     Ok((tokenizer, choice, frequencies))
 }
 
-/// The tokenizer of the words that `vocabulary` chooses from those of several threads with their
-/// numbers of occurrences, and the maps of each thread's ids to the final ones; the number of
-/// occurrences of each token, if there are counts.
+/// The words of a vocabulary.
+struct ChosenWords {
+    tokenizer: Tokenizer,
+    /// The maps of each thread's ids to the final ones.
+    maps: Vec<Vec<u32>>,
+    choice: WordChoice,
+    /// The number of occurrences of each token, if there are counts.
+    frequencies: Vec<u64>,
+}
+
+/// The words that `vocabulary` chooses from those of several threads with their numbers of
+/// occurrences.
 fn choose_words(
     locals: Vec<LocalVocab>,
     counts: Vec<Vec<u64>>,
     mode: TextMode,
     vocabulary: &WordVocabulary,
-) -> Result<(Tokenizer, Vec<Vec<u32>>, WordChoice, Vec<u64>)> {
+) -> Result<ChosenWords> {
     let (mut vocab, mut maps) = merge_vocabs(locals)?;
     let mut frequencies = add_counts(counts, &maps, vocab.words().len());
     let (choice, kept) = vocabulary.choose(&vocab, mode, &frequencies);
@@ -326,7 +335,8 @@ fn choose_words(
             maps.push(map);
         }
     }
-    Ok((Tokenizer::built_in(Arc::new(WordCodec { vocab, mode })), maps, choice, frequencies))
+    let tokenizer = Tokenizer::built_in(Arc::new(WordCodec { vocab, mode }));
+    Ok(ChosenWords { tokenizer, maps, choice, frequencies })
 }
 
 /// For each of `locals` the number of occurrences of its ids.

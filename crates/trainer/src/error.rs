@@ -164,7 +164,9 @@ pub fn words(advice: &Advice) -> String {
             return format!("surprisal train --resume --out {} continues it", path.display());
         }
         Advice::Resume => "--resume with the same --out continues from here",
-        Advice::CountLess => "count it in parts (--shard, then `merge`), or fewer tokens at a time (--order)",
+        Advice::CountLess => {
+            "count it in temporary files (--memory), in parts (--shard, then `merge`), or in a lower --order"
+        }
         Advice::FewerWords => {
             "allow more with --memory, or keep fewer words with --min-count 2 or --vocab-size N"
         }

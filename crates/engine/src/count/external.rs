@@ -431,7 +431,7 @@ impl<'a> Job<'a> {
             "counting in {} of memory: {what}, sorted, merged{}; up to {} of disk in {}, about {}{}",
             bytes(memory),
             if self.room.models {
-                format!(", and {} over the n-grams", format!("{} passes", self.layout.order))
+                format!(", and {} passes over the n-grams", self.layout.order)
             } else {
                 String::new()
             },
@@ -503,7 +503,7 @@ impl Streams {
         let (mut counts, mut used) = (vec![0; self.layout.vocab_size], vec![0; self.layout.vocab_size]);
         for partition in 0..self.layout.partitions() {
             let mut words = self.grams(partition, 0);
-            while let Some(gram) = words.next()? {
+            while let Some(gram) = words.read()? {
                 let word = gram.words()[0] as usize;
                 (counts[word], used[word]) = (gram.count, gram.used);
             }

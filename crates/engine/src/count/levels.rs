@@ -228,7 +228,7 @@ impl Streams {
                     };
                     let (words, mut grams) = (self.layout.words(partition), self.grams(partition, len));
                     let mut unseen = words.start;
-                    while let Some(gram) = grams.next()? {
+                    while let Some(gram) = grams.read()? {
                         if len == 0 {
                             (unseen..gram.words()[0]).try_for_each(|word| put(&Gram::of_word(word)))?;
                             unseen = gram.words()[0] + 1;

@@ -218,17 +218,17 @@ struct Bits {
     path: PathBuf,
     file: std::io::Take<File>,
     buffer: Vec<u8>,
-    bits: u32,
+    width: u32,
     /// The next bit in the buffer.
     at: usize,
 }
 
 impl Bits {
-    fn new(path: &Path, place: Place, bits: u32) -> Result<Self> {
+    fn new(path: &Path, place: Place, width: u32) -> Result<Self> {
         let mut file = open(path)?;
         file.seek(SeekFrom::Start(place.start)).map_err(|reason| StoreError::io("read", path, reason))?;
         let (path, file) = (path.to_owned(), file.take(place.bytes));
-        Ok(Self { path, file, buffer: Vec::with_capacity(READ_BYTES), bits, at: 0 })
+        Ok(Self { path, file, buffer: Vec::with_capacity(READ_BYTES), width, at: 0 })
     }
 
     /// Appends to the buffer; false at the end.
@@ -248,8 +248,8 @@ impl Bits {
         }
         let word = self.buffer.get(self.at / 8..).and_then(|rest| rest.first_chunk());
         let word = word.map_or(0, |word| u64::from_le_bytes(*word));
-        let value = word >> (self.at % 8) & ((1 << self.bits) - 1);
-        self.at += self.bits as usize;
+        let value = word >> (self.at % 8) & ((1 << self.width) - 1);
+        self.at += self.width as usize;
         Ok(value)
     }
 }

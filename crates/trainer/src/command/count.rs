@@ -1,9 +1,9 @@
 //! `surprisal count` and `surprisal merge`: n-gram counts and models from texts, without a run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use surprisal_engine::count::{self, Counted, Files, Grams, Room};
+use surprisal_engine::count::{self, Counted, Files, Grams, Room, Tokens};
 use surprisal_engine::kind::Kind;
 use surprisal_engine::model::ngram::{MAX_ORDER, NgramConfig, Smoothing};
 use surprisal_engine::text::{
@@ -205,7 +205,8 @@ pub(crate) fn count(arguments: &cli::CountArgs, ctx: &Context<'_>, output: &Outp
             .map_err(|error| error.within("--vocab"))?,
     };
     vocabulary.check(unit).map_err(|error| Error::from(error).within("--vocab-size"))?;
-    let counted = count::count(&texts, kind, &vocabulary, known, shard, &config, &room, ctx)?;
+    let tokens = Tokens { kind, vocabulary: &vocabulary, known };
+    let counted = count::count(&texts, tokens, shard, &config, &room, ctx)?;
     note_room(&arguments.room, &counted, ctx)?;
     write(counted, &files, &config, how.quantize, ctx, output)
 }
@@ -222,7 +223,7 @@ fn note_room(room: &cli::RoomArgs, counted: &Counted, ctx: &Context<'_>) -> Resu
 fn room(arguments: &cli::RoomArgs, out: &[PathBuf], files: &Files) -> Result<Room> {
     let beside = || {
         let file = out.first().filter(|path| path.as_os_str() != "-");
-        let folder = file.and_then(|path| path.parent()).map(|folder| folder.to_owned());
+        let folder = file.and_then(|path| path.parent()).map(Path::to_owned);
         folder.map_or_else(std::env::temp_dir, |folder| {
             if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder }
         })

@@ -55,7 +55,7 @@ impl GramReader {
     /// # Errors
     /// Those of the blocks; a stream that is no stream of n-grams.
     #[inline]
-    pub fn next(&mut self) -> Result<Option<&Gram>> {
+    pub fn read(&mut self) -> Result<Option<&Gram>> {
         if !self.reader.more()? {
             return Ok(None);
         }
@@ -86,9 +86,9 @@ impl GramReader {
     /// stream.
     ///
     /// # Errors
-    /// As [`Self::next`].
+    /// As [`Self::read`].
     pub fn find(&mut self, words: &[u32]) -> Result<Option<(u32, u32)>> {
-        while let Some(gram) = self.next()? {
+        while let Some(gram) = self.read()? {
             if gram.words() == words {
                 return Ok(Some((gram.count, gram.used)));
             }

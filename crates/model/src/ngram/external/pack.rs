@@ -36,7 +36,7 @@ fn each_gram(
     let mut unseen = 0;
     for partition in 0..layout.partitions() {
         let mut grams = streams.grams(partition, len);
-        while let Some(gram) = grams.next()? {
+        while let Some(gram) = grams.read()? {
             if len == 0 {
                 (unseen..gram.words()[0]).try_for_each(|word| visit(&Gram::of_word(word)))?;
                 unseen = gram.words()[0] + 1;
@@ -115,20 +115,20 @@ pub fn pack_children(streams: &dyn GramStreams, len: usize, put: &mut Put<'_>) -
     let mut out = BitStream::new(put);
     let partitions = streams.layout().partitions();
     let (mut partition, mut next) = (0, streams.grams(0, len + 1));
-    let mut is_read = next.next()?.is_some();
+    let mut is_read = next.read()?.is_some();
     each_gram(streams, len, &mut |gram| {
         if gram.after.total > 0 {
             while !is_read && partition + 1 < partitions {
                 partition += 1;
                 next = streams.grams(partition, len + 1);
-                is_read = next.next()?.is_some();
+                is_read = next.read()?.is_some();
             }
             // Those that follow this context have it in common.
             let mut first = true;
             while is_read && (first || next.gram().lcp > len) {
                 out.push(1, 1)?;
                 first = false;
-                is_read = next.next()?.is_some();
+                is_read = next.read()?.is_some();
             }
         }
         out.push(0, 1)

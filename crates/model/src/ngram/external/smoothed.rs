@@ -31,7 +31,10 @@ pub struct Smoothed {
 
 impl std::fmt::Debug for Smoothed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Smoothed").field("config", &self.config).field("report", &self.report).finish()
+        f.debug_struct("Smoothed")
+            .field("config", &self.config)
+            .field("report", &self.report)
+            .finish_non_exhaustive()
     }
 }
 
@@ -202,7 +205,7 @@ impl Smoothed {
     ) -> Result<()> {
         let mut before = before.map(BeforeReader::new);
         let backoff = |after: &ContextStats| Some(self.weight(1, after).backoff);
-        let mut next = grams.next()?.map(|gram| gram.words()[0]);
+        let mut next = grams.read()?.map(|gram| gram.words()[0]);
         for word in words {
             let probability = self.unigram(word);
             if next != Some(word) {
@@ -214,7 +217,7 @@ impl Smoothed {
             if let Some(before) = &mut before {
                 output.lower(before.next()?, probability)?;
             }
-            next = grams.next()?.map(|gram| gram.words()[0]);
+            next = grams.read()?.map(|gram| gram.words()[0]);
         }
         Ok(())
     }
@@ -230,10 +233,10 @@ impl Smoothed {
         let (threshold, scheme) = (self.config.prune_threshold(len + 1), self.scheme());
         let top = len + 1 == self.config.order;
         let mut weight = ContextWeights::NONE;
-        while let Some(gram) = grams.next()? {
+        while let Some(gram) = grams.read()? {
             if gram.lcp < len {
                 // Contexts that nothing follows.
-                while contexts.next()?.ok_or_else(malformed)?.after.total == 0 {}
+                while contexts.read()?.ok_or_else(malformed)?.after.total == 0 {}
                 let context = contexts.gram();
                 if context.words() != &gram.words()[..len] {
                     return Err(malformed());

@@ -93,7 +93,7 @@ fn streamed(
     let (mut counts, mut used) = (vec![0; vocab], vec![0; vocab]);
     for partition in 0..layout.partitions() {
         let mut words = reader(partition, 0);
-        while let Some(gram) = words.next().unwrap() {
+        while let Some(gram) = words.read().unwrap() {
             (counts[gram.words()[0] as usize], used[gram.words()[0] as usize]) = (gram.count, gram.used);
         }
     }
