@@ -13,7 +13,7 @@ pub(crate) fn text(lines: usize) -> String {
     };
     let mut said: Vec<String> = Vec::new();
     for _ in 0..lines {
-        let words = (0..1 + pick(9.0)).map(|_| format!("w{}", pick(700.0)));
+        let words = (0..=pick(9.0)).map(|_| format!("w{}", pick(700.0)));
         let mut line = words.collect::<Vec<_>>().join(" ");
         if !said.is_empty() && pick(3.0) == 0 {
             line = format!("{line} {}", said[pick(said.len() as f64)]);

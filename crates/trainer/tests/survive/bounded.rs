@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::common::Bench;
@@ -65,7 +66,7 @@ fn a_killed_count_goes_on_to_the_same_bytes() {
         if killed >= kills {
             break;
         }
-        let mut child = bench.command(&arguments()).spawn().unwrap();
+        let mut child = bench.command(&arguments()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(Duration::from_secs_f64(length * chance.fraction()));
         child.kill().unwrap();
         child.wait().unwrap();
