@@ -139,6 +139,14 @@ impl StreamReader {
 mod tests {
     use super::*;
 
+    struct Several(Vec<Vec<u8>>);
+    impl Blocks for Several {
+        fn next(&mut self, block: &mut Vec<u8>) -> Result<bool> {
+            let next = (!self.0.is_empty()).then(|| self.0.remove(0));
+            Ok(next.map(|next| *block = next).is_some())
+        }
+    }
+
     #[test]
     fn numbers_come_back_across_blocks() {
         let numbers: Vec<u64> =
@@ -146,16 +154,11 @@ mod tests {
         let mut blocks: Vec<Vec<u8>> = Vec::new();
         for part in numbers.chunks(9) {
             let mut bytes = Vec::new();
-            part.iter().for_each(|&number| put(number, &mut bytes));
+            for &number in part {
+                put(number, &mut bytes);
+            }
             bytes.extend(part[0].to_le_bytes());
             blocks.push(bytes);
-        }
-        struct Several(Vec<Vec<u8>>);
-        impl Blocks for Several {
-            fn next(&mut self, block: &mut Vec<u8>) -> Result<bool> {
-                let next = (!self.0.is_empty()).then(|| self.0.remove(0));
-                Ok(next.map(|next| *block = next).is_some())
-            }
         }
         let mut reader = StreamReader::new(Box::new(Several(blocks.clone())));
         for part in numbers.chunks(9) {

@@ -24,9 +24,12 @@ fn open(streams: &Streams, partition: usize, stream: usize) -> Box<dyn Blocks> {
     Box::new(InMemory(streams.get(&(partition, stream)).cloned().unwrap_or_default().into_iter()))
 }
 
+/// An n-gram with its probability and its back-off weight.
+type Scored = (Vec<u32>, f64, Option<f64>);
+
 #[derive(Default)]
 struct Output {
-    grams: Vec<(Vec<u32>, f64, Option<f64>)>,
+    grams: Vec<Scored>,
     lower: Vec<(Vec<u32>, f64)>,
 }
 
@@ -44,14 +47,11 @@ impl LevelOutput for Output {
 
 /// All n-grams with their probabilities and back-off weights, by order, from parts of `share`
 /// tokens.
-fn streamed(
-    tokens: &[u32],
-    vocab: usize,
-    config: &NgramConfig,
-    share: usize,
-) -> Vec<Vec<(Vec<u32>, f64, Option<f64>)>> {
+fn streamed(tokens: &[u32], vocab: usize, config: &NgramConfig, share: usize) -> Vec<Vec<Scored>> {
     let mut frequencies = vec![0; vocab];
-    tokens.iter().for_each(|&token| frequencies[token as usize] += 1);
+    for &token in tokens {
+        frequencies[token as usize] += 1;
+    }
     let layout = Layout::new(config.order, config.bos, &frequencies, 4).unwrap();
     let mut runs: Vec<Streams> = Vec::new();
     for start in (0..tokens.len()).step_by(share) {
@@ -140,7 +140,7 @@ fn streamed(
 }
 
 /// The same in memory.
-fn in_memory(tokens: &[u32], vocab: usize, config: &NgramConfig) -> Vec<Vec<(Vec<u32>, f64, Option<f64>)>> {
+fn in_memory(tokens: &[u32], vocab: usize, config: &NgramConfig) -> Vec<Vec<Scored>> {
     let counts = Counts::new(tokens, vocab, config.order, config.bos).unwrap();
     let (estimate, _) = from_counts(counts, config, None).unwrap();
     let mut lower = Vec::new();
