@@ -17,7 +17,7 @@ use surprisal_formats::counts::Part;
 use surprisal_formats::{arpa, counts, file, ngram};
 use surprisal_model::ngram::external::Smoothed;
 use surprisal_model::ngram::{Counts, NgramConfig, NgramModel, from_counts};
-use surprisal_text::{Corpus, DataOptions, Tokenizer, TokenizerKind, WordVocabulary};
+use surprisal_text::{Corpus, DataOptions, Tokenizer, TokenizerKind, WordVocabulary, is_pipe};
 
 use crate::data::{learn, note_tokens};
 use crate::error::{Advice, Error, Result};
@@ -75,6 +75,17 @@ pub struct Tokens<'a> {
     pub vocabulary: &'a WordVocabulary,
     /// A tokenizer that is given instead.
     pub known: Option<Tokenizer>,
+}
+
+/// The counts of a text in temporary files.
+fn streamed(work: &Work<'_>, ctx: &Context<'_>) -> Result<Grams> {
+    let (tokens, vocab_size) = (work.frequencies.iter().sum::<u64>(), work.tokenizer.vocab_size());
+    let scored = tokens - work.config.bos.map_or(0, |bos| work.frequencies[bos as usize]);
+    let name = work.corpus.name();
+    ctx.emit(&Event::Counting { name, tokens: scored, vocab_size, memory: work.memory })?;
+    let streams = work.run(ctx)?;
+    ctx.notes(work.corpus.notices())?;
+    Ok(Grams::Streams(Box::new(streams)))
 }
 
 /// Counts of the training texts of `data`, or of part `i` of `n` where `shard` is `(i, n)`, up to
@@ -140,14 +151,10 @@ pub fn count(
                 memory: limit,
                 room,
             };
-            let scored = tokens - config.bos.map_or(0, |bos| frequencies[bos as usize]);
-            let (name, vocab_size) = (corpus.name(), tokenizer.vocab_size());
-            ctx.emit(&Event::Counting { name, tokens: scored, vocab_size, memory: limit })?;
-            let streams = work.run(ctx)?;
-            ctx.notes(corpus.notices())?;
+            let streams = streamed(&work, ctx)?;
             rare.map_or(Ok(()), |note| ctx.note(note))?;
             let part = part_of(&corpus, shard, ctx)?;
-            return Ok(Counted { counts: Grams::Streams(Box::new(streams)), tokenizer, part, tuning: None });
+            return Ok(Counted { counts: streams, tokenizer, part, tuning: None });
         }
         known = Some(tokenizer);
     } else {
@@ -171,6 +178,27 @@ pub fn count(
     let model = NgramConfig { bos: tokenizer.bos(), unk: tokenizer.unk(), ..model.clone() };
     let vocab_size = tokenizer.vocab_size();
     let memory = Counts::memory(text.ids.len(), vocab_size, model.order);
+    let limit = external::limit(room);
+    if can_spill && memory > limit && !data.train.iter().any(|path| is_pipe(path)) {
+        // It was taken for smaller than it is.
+        let mut frequencies = vec![0; vocab_size];
+        text.ids.iter().for_each(|&id| frequencies[id as usize] += 1);
+        drop(text);
+        data.once = false;
+        let corpus = ctx.pool.install(|| Corpus::whole(&data, shard))?;
+        let work = Work {
+            corpus: &corpus,
+            data: &data,
+            tokenizer: &tokenizer,
+            frequencies: &frequencies,
+            config: &model,
+            memory: limit,
+            room,
+        };
+        let streams = streamed(&work, ctx)?;
+        let part = part_of(&corpus, shard, ctx)?;
+        return Ok(Counted { counts: streams, tokenizer, part, tuning: None });
+    }
     ctx.emit(&Event::Counting { name: corpus.name(), tokens: text.scored(), vocab_size, memory })?;
     if let Some(limit) = room.memory.filter(|&limit| memory > limit) {
         let why = external_problem(&model)?.map_or_else(String::new, |why| format!(" ({why})"));
@@ -264,6 +292,12 @@ pub fn merge(
         let part = if sum { larger_part(&parts) } else { whole_of_parts(paths, &parts, ctx)? };
         let (streams, tokenizer) = merge::merge(&readers, config, room, ctx)?;
         return Ok(Counted { counts: Grams::Streams(Box::new(streams)), tokenizer, part, tuning: None });
+    }
+    if room.memory.is_some() && !merge::can_stream(paths)? {
+        ctx.note(Note::Text(
+            "only .counts files that are not compressed are merged within a limit: these are read whole"
+                .into(),
+        ))?;
     }
     let (mut shards, mut parts) = (Vec::new(), Vec::new());
     for path in paths {

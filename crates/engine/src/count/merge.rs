@@ -17,13 +17,23 @@ use crate::wording::many;
 /// The bytes of merging an n-gram in memory: as counts, as sums and while these are sorted.
 const BYTES_PER_GRAM: u64 = 60;
 
-/// The files, if they do not fit into memory, and are counts that can be read n-gram by n-gram.
-pub(super) fn too_large(paths: &[PathBuf], room: &Room) -> Result<Option<Vec<CountsReader>>> {
-    let mut grams = 0;
+/// Whether the files are counts that can be read n-gram by n-gram.
+pub(super) fn can_stream(paths: &[PathBuf]) -> Result<bool> {
     for path in paths {
         if Kind::detect(path)? != Kind::Counts || !path.is_file() || Compression::by_name(path).is_some() {
-            return Ok(None);
+            return Ok(false);
         }
+    }
+    Ok(true)
+}
+
+/// The files, if they do not fit into memory, and are counts that can be read n-gram by n-gram.
+pub(super) fn too_large(paths: &[PathBuf], room: &Room) -> Result<Option<Vec<CountsReader>>> {
+    if !can_stream(paths)? {
+        return Ok(None);
+    }
+    let mut grams = 0;
+    for path in paths {
         let (count, order) = CountsReader::size(path)?;
         if order < 2 {
             return Ok(None);

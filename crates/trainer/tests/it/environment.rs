@@ -76,11 +76,24 @@ fn what_the_limits_of_the_shell_do_not_let_fit_is_refused_in_words() {
     let bench = Bench::new();
     bench.text("a.txt", 200_000);
     let count = ["count", "a.txt", "--order", "9", "--threads", "1", "--out", "m.ngram"];
-    after(&bench, "ulimit -v 200000", &count)
+    // N-grams that do not fit are counted in temporary files, to the same bytes.
+    bench.run(&count).succeeded();
+    let read = || std::fs::read(bench.path().join("m.ngram")).unwrap();
+    let whole = read();
+    for limit in ["ulimit -v 200000", "ulimit -d 200000"] {
+        std::fs::remove_file(bench.path().join("m.ngram")).unwrap();
+        let counted = after(&bench, limit, &count).succeeded();
+        assert!(counted.stderr.contains("sorted, merged"), "{}", counted.stderr);
+        assert_eq!(read(), whole);
+    }
+    std::fs::remove_file(bench.path().join("m.ngram")).unwrap();
+    // What needs them all in memory is refused.
+    let tuned = [&count[..], &["--tune"]].concat();
+    after(&bench, "ulimit -v 200000", &tuned)
         .refused(2, &["counting this text needs about", "are free", "--order"]);
-    after(&bench, "ulimit -d 200000", &count).refused(2, &["counting this text needs about", "are free"]);
+    after(&bench, "ulimit -d 200000", &tuned).refused(2, &["counting this text needs about", "are free"]);
     bench.file("b.bin", vec![b'b'; 20 << 20]);
-    let bytes = ["count", "b.bin", "--tokenizer", "byte", "--threads", "1", "--out", "m.ngram"];
+    let bytes = ["count", "b.bin", "--tokenizer", "byte", "--threads", "1", "--tune", "--out", "m.ngram"];
     after(&bench, "ulimit -v 150000", &bytes).refused(2, &["reading this text needs about", "are free"]);
     // Each thread needs memory for its stack.
     bench.text("b.txt", 100);
