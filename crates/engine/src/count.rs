@@ -417,6 +417,19 @@ impl Files {
         self.0.iter().any(|(_, format)| formats.contains(&format.as_str()))
     }
 
+    /// The room for counting into these files, with temporary files in `temp`, or else beside the
+    /// first of them.
+    pub fn room(&self, memory: Option<u64>, temp: Option<PathBuf>) -> Room {
+        let beside = || {
+            let file = self.0.first().map(|(path, _)| path).filter(|path| path.as_os_str() != "-");
+            let folder = file.and_then(|path| path.parent()).map(Path::to_owned);
+            folder.map_or_else(std::env::temp_dir, |folder| {
+                if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder }
+            })
+        };
+        Room { memory, temp: temp.unwrap_or_else(beside), models: self.any(&["arpa", "ngram"]) }
+    }
+
     fn all(&self, format: &'static str) -> impl Iterator<Item = &Path> {
         self.0.iter().filter(move |(_, of)| of == format).map(|(path, _)| path.as_path())
     }

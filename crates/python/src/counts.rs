@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use pyo3::prelude::*;
 use serde::de::DeserializeOwned;
-use surprisal_engine::count::{Counted, Files, count as count_texts, merge as merge_files};
+use surprisal_engine::count::{Counted, Files, Room, Tokens, count as count_texts, merge as merge_files};
 use surprisal_engine::model::ngram::NgramConfig;
 use surprisal_engine::model::{LanguageModel, MappedModel};
 use surprisal_engine::models::mixture::{self, MixtureWeights};
@@ -46,7 +46,7 @@ fn write(
     quantize: Option<u32>,
     threads: Option<usize>,
     on_event: Option<Py<PyAny>>,
-    counted: impl FnOnce(&NgramConfig, &Context<'_>) -> Result<Counted> + Send + 'static,
+    counted: impl FnOnce(&NgramConfig, &Room, &Context<'_>) -> Result<Counted> + Send + 'static,
 ) -> PyResult<Written> {
     let pool = work::pool(py, threads)?;
     let control = Control::new();
@@ -56,7 +56,7 @@ fn write(
             let (config, files) = (model_of(&model)?, Files::new(&out)?);
             let _locks = outputs::files(out.iter().map(PathBuf::as_path), &inputs)?;
             let ctx = Context::new(&pool, &callback, &control);
-            counted(&config, &ctx)?.write(&files, &config, quantize, &ctx)
+            counted(&config, &files.room(None, None), &ctx)?.write(&files, &config, quantize, &ctx)
         };
         (written(), callback.raised())
     };
@@ -86,7 +86,7 @@ pub(crate) fn count(
     on_event: Option<Py<PyAny>>,
 ) -> PyResult<Written> {
     let inputs: Vec<PathBuf> = texts.iter().chain(&vocab).cloned().collect();
-    let counted = move |config: &NgramConfig, ctx: &Context<'_>| {
+    let counted = move |config: &NgramConfig, room: &Room, ctx: &Context<'_>| {
         let kind: TokenizerKind = choice("tokenizer", &tokenizer)?;
         let mode: TextMode = choice("unit", &unit)?;
         if shard.is_some_and(|(part, parts)| part == 0 || part > parts) {
@@ -106,7 +106,8 @@ pub(crate) fn count(
             ..WordVocabulary::default()
         };
         vocabulary.check(mode)?;
-        count_texts(&options, kind, &vocabulary, None, shard, config, ctx)
+        let tokens = Tokens { kind, vocabulary: &vocabulary, known: None };
+        count_texts(&options, tokens, shard, config, room, ctx)
     };
     write(py, out, inputs, model, quantize, threads, on_event, counted)
 }
@@ -124,7 +125,9 @@ pub(crate) fn merge(
     on_event: Option<Py<PyAny>>,
 ) -> PyResult<Written> {
     let inputs = counts.clone();
-    let merged = move |_: &NgramConfig, ctx: &Context<'_>| merge_files(&counts, sum, ctx);
+    let merged = move |config: &NgramConfig, room: &Room, ctx: &Context<'_>| {
+        merge_files(&counts, sum, config, room, ctx)
+    };
     write(py, out, inputs, model, quantize, threads, on_event, merged)
 }
 

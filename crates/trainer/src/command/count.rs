@@ -1,6 +1,6 @@
 //! `surprisal count` and `surprisal merge`: n-gram counts and models from texts, without a run.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use surprisal_engine::count::{self, Counted, Files, Grams, Room, Tokens};
@@ -164,7 +164,7 @@ pub(crate) fn count(arguments: &cli::CountArgs, ctx: &Context<'_>, output: &Outp
         return Err(Error::usage(format!("--{flag} has no effect with --tokenizer {kind}"))
             .hint("only the vocabulary of words can be chosen"));
     }
-    let room = room(&arguments.room, &arguments.out, &files)?;
+    let room = room(&arguments.room, &files)?;
     let inputs = [&arguments.texts[..], words.vocab.as_slice()].concat();
     let _locks = outputs::files(arguments.out.iter().map(PathBuf::as_path), &inputs)?;
     let shard = arguments.shard.as_deref().map(parse_shard).transpose()?;
@@ -219,21 +219,13 @@ fn note_room(room: &cli::RoomArgs, counted: &Counted, ctx: &Context<'_>) -> Resu
     Ok(())
 }
 
-/// The room for counting: temporary files are beside the first output, unless said otherwise.
-fn room(arguments: &cli::RoomArgs, out: &[PathBuf], files: &Files) -> Result<Room> {
-    let beside = || {
-        let file = out.first().filter(|path| path.as_os_str() != "-");
-        let folder = file.and_then(|path| path.parent()).map(Path::to_owned);
-        folder.map_or_else(std::env::temp_dir, |folder| {
-            if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder }
-        })
-    };
+/// The room for counting.
+fn room(arguments: &cli::RoomArgs, files: &Files) -> Result<Room> {
     if let Some(folder) = arguments.temp.as_ref().filter(|folder| !folder.is_dir()) {
         let message = format!("--temp: cannot write into `{}`, which is no folder", folder.display());
         return Err(Error::usage(message).hint("make the folder, or name another"));
     }
-    let temp = arguments.temp.clone().unwrap_or_else(beside);
-    Ok(Room { memory: arguments.memory, temp, models: wants_model(files) })
+    Ok(files.room(arguments.memory, arguments.temp.clone()))
 }
 
 pub(crate) fn merge(arguments: &cli::MergeArgs, ctx: &Context<'_>, output: &Output) -> Result<()> {
@@ -246,7 +238,7 @@ pub(crate) fn merge(arguments: &cli::MergeArgs, ctx: &Context<'_>, output: &Outp
             .hint(format!("`count` the whole text with --{flag}, or omit it")));
     }
     let _locks = outputs::files(arguments.out.iter().map(PathBuf::as_path), &arguments.counts)?;
-    let room = room(&arguments.room, &arguments.out, &files)?;
+    let room = room(&arguments.room, &files)?;
     let merged = count::merge(&arguments.counts, arguments.sum, &config, &room, ctx)?;
     note_room(&arguments.room, &merged, ctx)?;
     check_unk(how, merged.tokenizer.unk().is_some())?;
