@@ -355,7 +355,8 @@ fn add_counts(mut counts: Vec<Vec<u64>>, maps: &[Vec<u32>], len: usize) -> Vec<u
         return counts.pop().unwrap_or_default();
     }
     let mut sums = vec![0; if counts.is_empty() { 0 } else { len }];
-    for (&id, count) in maps.iter().flatten().zip(counts.iter().flatten()) {
+    // A thread that came too late for any text knows the marks, but has no counts.
+    for (&id, count) in maps.iter().zip(&counts).flat_map(|(map, counts)| map.iter().zip(counts)) {
         sums[id as usize] += count;
     }
     sums
@@ -740,6 +741,20 @@ mod tests {
     use super::*;
     use crate::TokenizerKind;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_thread_without_text_changes_no_count() {
+        let maps = [vec![0, 1, 2], vec![0, 1, 2, 4, 3]];
+        for counts in [vec![vec![], vec![0, 5, 5, 3, 9]], vec![vec![0, 2, 2], vec![0, 3, 3, 3, 9]]] {
+            assert_eq!(add_counts(counts, &maps, 5), [0, 5, 5, 9, 3]);
+        }
+        let text = Span::from_text("memory", "a b a\n");
+        let options = EncodeOptions { threads: 2, ..EncodeOptions::default() };
+        let learn = || learn_word_tokenizer(&[text], TextMode::Line, options, &WordVocabulary::default());
+        let (tokenizer, _, frequencies) = learn().unwrap();
+        let of = |word: &str| frequencies[tokenizer.id(word.as_bytes()).unwrap() as usize];
+        assert_eq!((of("a"), of("b"), frequencies.iter().sum::<u64>()), (2, 1, 5));
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]
