@@ -452,10 +452,10 @@ impl Counted {
         let (order, bos, unk) = (self.counts.order(), tokenizer.bos(), tokenizer.unk());
         let config = NgramConfig { order, bos, unk, ..config.clone() };
         config.check().map_err(|error| Error::usage(error.to_string()))?;
-        let counts = match self.counts {
-            Grams::Memory(counts) => counts,
-            Grams::Streams(streams) => return streams.write(files, &config, quantize, tokenizer, part, ctx),
-        };
+        if matches!(self.counts, Grams::Streams(_)) && quantize.is_some() {
+            return Err(Error::usage("quantising needs all n-grams in memory")
+                .hint("write the .ngram file without it, then `export` that"));
+        }
         let mut written = Vec::new();
         let mut done = |path: &Path, bytes: u64| {
             written.push((path.to_owned(), bytes));
@@ -465,11 +465,29 @@ impl Counted {
             ctx.phase("writing counts", 0)?;
         }
         for path in files.all("counts") {
-            done(path, pool.install(|| counts::write(path, &counts, tokenizer, part))?)?;
+            let bytes = match &self.counts {
+                Grams::Memory(counts) => pool.install(|| counts::write(path, counts, tokenizer, part))?,
+                Grams::Streams(streams) => pool.install(|| streams.write_counts(path, tokenizer, part))?,
+            };
+            done(path, bytes)?;
         }
         for path in files.all("tsv") {
-            done(path, pool.install(|| counts::write_tsv(path, &counts, tokenizer, part))?)?;
+            let bytes = match &self.counts {
+                Grams::Memory(counts) => pool.install(|| counts::write_tsv(path, counts, tokenizer, part))?,
+                Grams::Streams(streams) => streams.write_tsv(path, tokenizer, part, ctx)?,
+            };
+            done(path, bytes)?;
         }
+        let counts = match self.counts {
+            Grams::Memory(counts) => counts,
+            Grams::Streams(mut streams) => {
+                if files.any(&["arpa", "ngram"]) {
+                    streams.write_models(files, &config, tokenizer, ctx, &mut done)?;
+                }
+                streams.remove()?;
+                return Ok(written);
+            }
+        };
         if !files.any(&["arpa", "ngram"]) {
             return Ok(written);
         }

@@ -41,10 +41,6 @@ impl<F: FnMut(&[u8]) -> Result<()>> InOrder<F> {
         Self { state: Mutex::new(state), moved: Condvar::new(), limit }
     }
 
-    fn state(&self) -> MutexGuard<'_, State<F>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Appends `bytes` to a sequence; waits while too many bytes do.
     pub(super) fn put(&self, sequence: usize, bytes: &[u8]) -> Result<()> {
         let mut state = self.state();
@@ -79,11 +75,29 @@ impl<F: FnMut(&[u8]) -> Result<()>> InOrder<F> {
         self.moved.notify_all();
         Ok(())
     }
+}
 
-    /// Wakes all threads after a failure of one.
-    pub(super) fn fail(&self) {
-        self.state().failed = true;
-        self.moved.notify_all();
+impl<F> InOrder<F> {
+    fn state(&self) -> MutexGuard<'_, State<F>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does `work`, which writes a sequence. If it fails or panics, no thread waits for that.
+    pub(super) fn guarded(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        let guard = Fail(self);
+        work()?;
+        std::mem::forget(guard);
+        Ok(())
+    }
+}
+
+/// Wakes all threads when it is dropped: one has failed.
+struct Fail<'a, F>(&'a InOrder<F>);
+
+impl<F> Drop for Fail<'_, F> {
+    fn drop(&mut self) {
+        self.0.state().failed = true;
+        self.0.moved.notify_all();
     }
 }
 
@@ -124,8 +138,10 @@ mod tests {
         queue.put(1, b"1234").unwrap();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| queue.put(1, b"56"));
-            queue.fail();
+            let panics = scope.spawn(|| queue.guarded(|| panic!("a thread of this test panics")));
+            assert!(panics.join().is_err());
             assert!(waiting.join().unwrap().is_err());
         });
+        assert!(queue.put(2, b"7").is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! Files from the streams of a text's n-grams.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use surprisal_formats::arpa::{self, Lines, Spelling};
@@ -18,7 +18,7 @@ use surprisal_text::Tokenizer;
 use super::Files;
 use super::external::{Streams, blocks, each, stream_error};
 use super::in_order::InOrder;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::events::{Context, Event};
 
 /// The bytes of lines that are passed on at a time.
@@ -90,67 +90,52 @@ impl<Put: FnMut(&[u8]) -> Result<()>> Output<'_, '_, Put> {
 }
 
 impl Streams {
-    /// Writes all files, as [`Counted::write`](super::Counted::write), and removes the temporary
-    /// ones.
-    ///
-    /// # Errors
-    /// As there; a damaged temporary file.
-    pub(super) fn write(
-        mut self,
-        files: &Files,
-        config: &NgramConfig,
-        quantize: Option<u32>,
+    /// Writes a file of counts.
+    pub(super) fn write_counts(
+        &self,
+        path: &Path,
         tokenizer: &Tokenizer,
         part: Option<&Part>,
+    ) -> Result<u64> {
+        Ok(counts::write_streamed(path, self, &self.merged, &self.options.text_prefix, tokenizer, part)?)
+    }
+
+    /// Writes the files of models, each of which is passed to `done` with its size in bytes.
+    ///
+    /// # Errors
+    /// As [`Counted::write`](super::Counted::write); a damaged temporary file.
+    pub(super) fn write_models(
+        &mut self,
+        files: &Files,
+        config: &NgramConfig,
+        tokenizer: &Tokenizer,
         ctx: &Context<'_>,
-    ) -> Result<Vec<(PathBuf, u64)>> {
-        if quantize.is_some() {
-            return Err(Error::usage("quantising needs all n-grams in memory")
-                .hint("write the .ngram file without it, then `export` that"));
+        done: &mut dyn FnMut(&Path, u64) -> Result<()>,
+    ) -> Result<()> {
+        ctx.phase("estimating", 0)?;
+        let smoothed = self.smoothed(config)?;
+        ctx.notes(&smoothed.report.notices)?;
+        for path in files.all("arpa") {
+            let written = self.write_arpa(path, &smoothed, tokenizer, ctx)?;
+            ctx.notes(&written.notices)?;
+            done(path, written.bytes)?;
         }
-        let mut written = Vec::new();
-        let mut done = |path: &Path, bytes: u64| {
-            written.push((path.to_owned(), bytes));
-            ctx.emit(&Event::Wrote { path: path.to_owned(), bytes })
-        };
-        if files.any(&["counts", "tsv"]) {
-            ctx.phase("writing counts", 0)?;
-        }
-        for path in files.all("counts") {
-            let prefix = &self.options.text_prefix;
-            let write = || counts::write_streamed(path, &self, &self.merged, prefix, tokenizer, part);
-            done(path, ctx.pool.install(write)?)?;
-        }
-        for path in files.all("tsv") {
-            done(path, self.write_tsv(path, tokenizer, part, ctx)?)?;
-        }
-        if files.any(&["arpa", "ngram"]) {
-            ctx.phase("estimating", 0)?;
-            let smoothed = self.smoothed(config)?;
-            ctx.notes(&smoothed.report.notices)?;
-            for path in files.all("arpa") {
-                let written = self.write_arpa(path, &smoothed, tokenizer, ctx)?;
-                ctx.notes(&written.notices)?;
-                done(path, written.bytes)?;
-            }
-            if files.any(&["ngram"]) {
-                ctx.phase("packing the model", 0)?;
-                let trie = ctx.pool.install(|| StreamedTrie::new(&smoothed, &self, &self.merged))?;
-                for path in files.all("ngram") {
-                    let write = || ngram::write_streamed(path, &smoothed, &trie, tokenizer);
-                    done(path, ctx.pool.install(write)?)?;
-                }
+        if files.any(&["ngram"]) {
+            ctx.phase("packing the model", 0)?;
+            let trie = ctx.pool.install(|| StreamedTrie::new(&smoothed, self, &self.merged))?;
+            for path in files.all("ngram") {
+                let write = || ngram::write_streamed(path, &smoothed, &trie, tokenizer);
+                done(path, ctx.pool.install(write)?)?;
             }
         }
-        self.remove()?;
-        Ok(written)
+        Ok(())
     }
 
     /// Writes an ARPA file; each order is one pass.
     ///
     /// # Errors
     /// A model that is not a back-off model; a file that cannot be written.
-    pub(super) fn write_arpa(
+    fn write_arpa(
         &self,
         path: &Path,
         smoothed: &Smoothed,
@@ -175,8 +160,8 @@ impl Streams {
                 None
             };
             let queue = InOrder::new(self.memory as usize / 16, |lines: &[u8]| Ok(file.put(lines)?));
-            let made = each(pool, partitions, |partition| {
-                let made = (|| -> Result<()> {
+            each(pool, partitions, |partition| {
+                queue.guarded(|| {
                     let (lines, blocks) = spare()
                         .pop()
                         .unwrap_or_else(|| (Lines::new(&spelling), vec![Vec::new(); partitions]));
@@ -186,14 +171,9 @@ impl Streams {
                     output.end()?;
                     spare().push((output.lines, output.lower));
                     Ok(())
-                })();
-                if made.is_err() {
-                    queue.fail();
-                }
-                made?;
+                })?;
                 ctx.emit(&Event::Advanced { steps: 1 })
-            });
-            made?;
+            })?;
             if let Some(lower) = lower.take() {
                 lower.remove()?;
             }
@@ -204,7 +184,7 @@ impl Streams {
     }
 
     /// Writes a list of counts.
-    fn write_tsv(
+    pub(super) fn write_tsv(
         &self,
         path: &Path,
         tokenizer: &Tokenizer,
@@ -216,7 +196,7 @@ impl Streams {
         for len in 0..self.layout.order {
             let queue = InOrder::new(self.memory as usize / 16, |lines: &[u8]| Ok(file.put(lines)?));
             each(ctx.pool, self.layout.partitions(), |partition| {
-                let made = (|| -> Result<()> {
+                queue.guarded(|| {
                     let mut lines = Lines::new(&spelling);
                     let mut put = |gram: &Gram| -> Result<()> {
                         lines.push_count(gram);
@@ -239,11 +219,7 @@ impl Streams {
                     (unseen..end).try_for_each(|word| put(&Gram::of_word(word)))?;
                     queue.put(partition, lines.as_bytes())?;
                     queue.end(partition)
-                })();
-                if made.is_err() {
-                    queue.fail();
-                }
-                made
+                })
             })?;
         }
         Ok(file.finish()?)
