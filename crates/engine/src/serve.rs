@@ -1,5 +1,6 @@
 //! The ranks beside rank 0: they do what rank 0's program sends them.
 
+use crate::compare;
 use crate::error::Result;
 use crate::events::Context;
 use crate::ranks::Work;
@@ -16,6 +17,7 @@ pub fn serve(ctx: &Context<'_>) -> Result<()> {
     while let Some((work, job)) = ctx.ranks.next_work()? {
         match work {
             Work::Train => train::serve(&job, ctx)?,
+            Work::Compare => compare::serve(ctx)?,
         }
     }
     Ok(())

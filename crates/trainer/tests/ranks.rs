@@ -181,3 +181,53 @@ fn errors_are_said_once_and_end_the_job() {
     let Some(command) = mpirun(&bench, 4, &arguments) else { return };
     finish(start(command), &arguments).refused(3, &["training diverged"]);
 }
+
+/// Removes keys at every depth.
+fn forget(value: &mut serde_json::Value, keys: &[&str]) {
+    match value {
+        serde_json::Value::Object(map) => {
+            map.retain(|key, _| !keys.contains(&key.as_str()));
+            map.values_mut().for_each(|value| forget(value, keys));
+        }
+        serde_json::Value::Array(values) => values.iter_mut().for_each(|value| forget(value, keys)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_trials_of_a_comparison_are_the_same_on_any_number_of_ranks() {
+    let bench = Bench::new();
+    bench.text("a.txt", 200);
+    bench.file(
+        "grid.toml",
+        "[data]\ntrain = [\"a.txt\"]\n[compare]\nseeds = [1, 2]\n[train]\nsteps = 8\nshards = 2\nthreads = 1\n[sample]\n\
+         tokens = 0\n[[variant]]\nname = \"mlp\"\nmodel = { kind = \"mlp\", context = 2, n_embd = 4, n_hidden = 8 }\n\
+         [[variant]]\nname = \"words\"\nmodel = { kind = \"ngram\", order = 3 }\ntokenizer = { kind = \"word\" }\n\
+         [[variant]]\nname = \"table\"\nmodel = { kind = \"bigram\" }\n",
+    );
+    let cells = ["mlp/seed-1", "mlp/seed-2", "words", "table/seed-1", "table/seed-2"];
+    bench.run(&["compare", "grid.toml", "--out", "alone"]).succeeded();
+    let numbers = |out: &str| {
+        let text = std::fs::read_to_string(bench.path().join(out).join("comparison.json")).unwrap();
+        let mut found: serde_json::Value = serde_json::from_str(&text).unwrap();
+        forget(&mut found, &["run", "wall_seconds", "train_seconds", "tokens_per_second"]);
+        found
+    };
+    for ranks in [2, 4] {
+        let out = format!("ranks-{ranks}");
+        if !run(&bench, ranks, &["compare", "grid.toml", "--out", &out]) {
+            return;
+        }
+        for cell in cells {
+            let model = |out: &str| files(&bench.path().join(out).join("cells").join(cell).join("model"));
+            assert!(model(&out) == model("alone"), "{cell} on {ranks} ranks");
+        }
+        assert_eq!(numbers(&out), numbers("alone"));
+        // All trials are finished: the same command only compares.
+        assert!(run(&bench, ranks, &["compare", "grid.toml", "--out", &out]));
+    }
+    let bad = std::fs::read_to_string(bench.path().join("grid.toml")).unwrap()
+        + "optim = { lr = 1e9, grad_clip = 0 }\n";
+    bench.file("bad.toml", bad);
+    assert!(run(&bench, 4, &["compare", "bad.toml", "--out", "diverged"]), "a divergence is a result");
+}

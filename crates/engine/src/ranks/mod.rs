@@ -51,10 +51,12 @@ pub struct Ranks(Option<Box<dyn Link>>);
 pub(crate) enum Work {
     /// Updates of a training run.
     Train,
+    /// Trials of a comparison.
+    Compare,
 }
 
 impl Work {
-    const ALL: [Self; 1] = [Self::Train];
+    const ALL: [Self; 2] = [Self::Train, Self::Compare];
 }
 
 /// Environment variables in which the usual launchers give a process the number of ranks.
@@ -126,6 +128,10 @@ impl Ranks {
 
     pub(crate) fn receive(&self, from: usize) -> Result<Vec<u8>> {
         self.link()?.receive(from)
+    }
+
+    pub(crate) fn has_message(&self, from: usize) -> Result<bool> {
+        self.link()?.has_message(from)
     }
 
     /// Rank 0's `bytes` on every rank; those of the others do not count.
