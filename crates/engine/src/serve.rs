@@ -1,10 +1,10 @@
 //! The ranks beside rank 0: they do what rank 0's program sends them.
 
-use crate::compare;
 use crate::error::Result;
 use crate::events::Context;
 use crate::ranks::Work;
 use crate::train;
+use crate::{compare, count};
 
 /// Serves rank 0 until its program ends. After an error the job has to be ended
 /// ([`Ranks::abort`](crate::ranks::Ranks::abort)), as rank 0 waits for an answer.
@@ -18,6 +18,7 @@ pub fn serve(ctx: &Context<'_>) -> Result<()> {
         match work {
             Work::Train => train::serve(&job, ctx)?,
             Work::Compare => compare::serve(ctx)?,
+            Work::Count => count::serve(&job, ctx)?,
         }
     }
     Ok(())

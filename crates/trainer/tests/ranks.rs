@@ -231,3 +231,63 @@ fn the_trials_of_a_comparison_are_the_same_on_any_number_of_ranks() {
     bench.file("bad.toml", bad);
     assert!(run(&bench, 4, &["compare", "bad.toml", "--out", "diverged"]), "a divergence is a result");
 }
+
+#[test]
+fn counting_gives_the_same_bytes_on_1_2_and_4_ranks() {
+    let bench = Bench::new();
+    // Rare words at the end, and lines that several parts have.
+    let text =
+        common::sentences(600) + &(0..300).map(|n| format!("w{n} the w{}\n", n / 2)).collect::<String>();
+    bench.file("a.txt", &text);
+    let mut state = 1_u32;
+    let mut word = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        // Zipf's law, roughly.
+        format!("w{}", 1_000 / (1 + (state >> 16) % 1_000))
+    };
+    let long = (0..60_000).map(|n| word() + if n % 9 == 8 { "\n" } else { " " }).collect::<String>();
+    bench.file("long.txt", long);
+    bench.file("few.txt", "one line\n\nand another");
+    let cases: [(&str, &[&str]); 6] = [
+        ("words", &["a.txt", "--order", "3"]),
+        ("characters", &["a.txt", "--order", "4", "--tokenizer", "char", "--unit", "line"]),
+        ("frequent", &["a.txt", "--order", "3", "--min-count", "2"]),
+        ("bounded", &["long.txt", "--order", "3", "--memory", "1M"]),
+        ("few", &["few.txt", "--order", "2", "--smoothing", "add_k"]),
+        ("stream", &["a.txt", "--order", "3", "--unit", "stream"]),
+    ];
+    for (name, arguments) in cases {
+        let files: &[&str] =
+            if name == "few" { &["counts", "ngram"] } else { &["counts", "arpa", "ngram", "tsv"] };
+        let count = |out: &str| {
+            let mut command = vec!["count".to_owned()];
+            command.extend(arguments.iter().map(|&it| it.to_owned()));
+            for file in files {
+                command.extend(["--out".to_owned(), format!("{out}.{file}")]);
+            }
+            command
+        };
+        let own = count(name);
+        let alone = bench.run(&own.iter().map(String::as_str).collect::<Vec<_>>()).succeeded();
+        assert_eq!(alone.stderr.contains("of disk in"), name == "bounded", "{name}: {}", alone.stderr);
+        for ranks in [1, 2, 4] {
+            let out = format!("{name}-{ranks}");
+            let command = count(&out);
+            if !run(&bench, ranks, &command.iter().map(String::as_str).collect::<Vec<_>>()) {
+                return;
+            }
+            for file in files {
+                let read = |out: &str| std::fs::read(bench.path().join(format!("{out}.{file}"))).unwrap();
+                assert!(read(&out) == read(name), "{name}.{file} on {ranks} ranks");
+            }
+        }
+    }
+    // The part of the last rank is no text.
+    bench.file("bad.txt", [text.as_bytes(), b"\xff\xfe\xfd\n"].concat());
+    let arguments = ["count", "bad.txt", "--order", "2", "--out", "bad.counts"];
+    let Some(command) = mpirun(&bench, 4, &arguments) else { return };
+    let ran = finish(start(command), &arguments).refused(1, &["rank 3", "bad.txt", "not valid UTF-8"]);
+    assert_eq!(ran.stderr.matches("error:").count(), 1, "{}", ran.stderr);
+    let left = bench.entries().into_iter().filter(|name| name.contains("surprisal-") || name == "bad.counts");
+    assert_eq!(left.collect::<Vec<_>>(), [""; 0]);
+}

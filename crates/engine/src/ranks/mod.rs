@@ -53,10 +53,12 @@ pub(crate) enum Work {
     Train,
     /// Trials of a comparison.
     Compare,
+    /// Parts of a text to count.
+    Count,
 }
 
 impl Work {
-    const ALL: [Self; 2] = [Self::Train, Self::Compare];
+    const ALL: [Self; 3] = [Self::Train, Self::Compare, Self::Count];
 }
 
 /// Environment variables in which the usual launchers give a process the number of ranks.
@@ -243,7 +245,8 @@ mod tests {
     fn every_rank_owns_a_subtree() {
         for shards in 1..40 {
             // All ranges of shards that are nodes of the tree.
-            let (mut nodes, mut next) = (Vec::new(), VecDeque::from([0..shards]));
+            let mut nodes = Vec::new();
+            let mut next: VecDeque<_> = std::iter::once(0..shards).collect();
             while let Some(node) = next.pop_front() {
                 if node.len() > 1 {
                     next.extend([node.start..middle(&node), middle(&node)..node.end]);
