@@ -1,5 +1,5 @@
 //! Ranks: the processes of one job, on one machine or several. Rank 0 is the program; the others
-//! serve it ([`crate::serve`]).
+//! serve it ([`serve`](crate::serve())).
 //!
 //! A sum over the shards of a batch is a fixed binary tree: the first half of the shards plus the
 //! second half, and so on. The ranks are halved in the same way, so that each owns a subtree, and
