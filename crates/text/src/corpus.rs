@@ -135,7 +135,7 @@ impl Corpus {
         Ok(corpus)
     }
 
-    /// A shard as a text of its own: what depends on the whole, [`Self::hash`], depends on it alone.
+    /// A shard as a text of its own, with a hash of its own ([`Self::hash`]).
     #[must_use]
     pub fn detached(mut self) -> Self {
         self.whole.clear();
