@@ -5,8 +5,10 @@ mod external;
 mod in_order;
 mod levels;
 mod merge;
+mod served;
 
 pub use external::{Room, Streams};
+pub(crate) use served::serve;
 
 use external::Work;
 
@@ -103,8 +105,47 @@ pub fn count(
     room: &Room,
     ctx: &Context<'_>,
 ) -> Result<Counted> {
+    if !ctx.ranks.is_alone() && shard.is_none() {
+        match served::refusal(data, &tokens, model) {
+            None => return served::count(data, tokens, model, room, ctx),
+            Some(why) => ctx.note(Note::Text(format!("one of the processes counts alone: {why}")))?,
+        }
+    }
+    let place = shard.map_or(Place::Whole, |(part, parts)| Place::Part(part, parts));
+    count_in(data, tokens, place, model, room, ctx)
+}
+
+/// The part of a text that is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Whole,
+    /// A part, from 1, of some, which is recognised by the hash of the whole.
+    Part(usize, usize),
+    /// The same of parts that ranks count: each reads its own only.
+    OfRanks(usize, usize),
+}
+
+impl Place {
+    fn corpus(self, data: &DataOptions, ctx: &Context<'_>) -> Result<Corpus> {
+        Ok(ctx.pool.install(|| match self {
+            Self::Whole => Corpus::whole(data, None),
+            Self::Part(part, parts) => Corpus::whole(data, Some((part, parts))),
+            Self::OfRanks(part, parts) => Corpus::whole(data, Some((part, parts))).map(Corpus::detached),
+        })?)
+    }
+}
+
+/// As [`count`], of the text in `place`.
+fn count_in(
+    data: &DataOptions,
+    tokens: Tokens<'_>,
+    place: Place,
+    model: &NgramConfig,
+    room: &Room,
+    ctx: &Context<'_>,
+) -> Result<Counted> {
     let Tokens { kind, vocabulary, known } = tokens;
-    if shard.is_some() && vocabulary.needs_counts() {
+    if matches!(place, Place::Part(..)) && vocabulary.needs_counts() {
         let message = "rare words are those of the whole text, which the parts of a text do not know";
         return Err(Error::usage(message).hint(Advice::ListWords));
     }
@@ -121,7 +162,7 @@ pub fn count(
     } else {
         data.inputs.limit = Some(memory::largest_text(kind));
     }
-    let mut corpus = ctx.pool.install(|| Corpus::whole(&data, shard))?;
+    let mut corpus = place.corpus(&data, ctx)?;
     let is_known = known.is_some();
     let mut known = known;
     let mut rare = None;
@@ -132,7 +173,7 @@ pub fn count(
         && Counts::memory(tokens, 0, model.order) <= external::limit(room);
     if can_spill && !fits && data.once {
         data.once = false;
-        corpus = ctx.pool.install(|| Corpus::whole(&data, shard))?;
+        corpus = place.corpus(&data, ctx)?;
     }
     if can_spill && !fits {
         ctx.phase("reading words", 0)?;
@@ -153,7 +194,7 @@ pub fn count(
             };
             let streams = streamed(&work, ctx)?;
             rare.map_or(Ok(()), |note| ctx.note(note))?;
-            let part = part_of(&corpus, shard, ctx)?;
+            let part = part_of(&corpus, place, ctx)?;
             return Ok(Counted { counts: streams, tokenizer, part, tuning: None });
         }
         known = Some(tokenizer);
@@ -185,7 +226,7 @@ pub fn count(
         text.ids.iter().for_each(|&id| frequencies[id as usize] += 1);
         drop(text);
         data.once = false;
-        let corpus = ctx.pool.install(|| Corpus::whole(&data, shard))?;
+        let corpus = place.corpus(&data, ctx)?;
         let work = Work {
             corpus: &corpus,
             data: &data,
@@ -196,7 +237,7 @@ pub fn count(
             room,
         };
         let streams = streamed(&work, ctx)?;
-        let part = part_of(&corpus, shard, ctx)?;
+        let part = part_of(&corpus, place, ctx)?;
         return Ok(Counted { counts: streams, tokenizer, part, tuning: None });
     }
     ctx.emit(&Event::Counting { name: corpus.name(), tokens: text.scored(), vocab_size, memory })?;
@@ -224,7 +265,7 @@ pub fn count(
         None
     };
     let counts = of(text.ids.into_vec().into(), "counting")?;
-    let part = part_of(&corpus, shard, ctx)?;
+    let part = part_of(&corpus, place, ctx)?;
     Ok(Counted { counts: Grams::Memory(counts), tokenizer, part, tuning })
 }
 
@@ -236,9 +277,13 @@ fn external_problem(model: &NgramConfig) -> Result<Option<String>> {
     Ok(Smoothed::refusal(model)?)
 }
 
-/// The part of a text that `shard` is.
-fn part_of(corpus: &Corpus, shard: Option<(usize, usize)>, ctx: &Context<'_>) -> Result<Option<Part>> {
-    let Some((number, parts)) = shard else { return Ok(Some(Part::whole())) };
+/// The part of a text in a file of counts.
+fn part_of(corpus: &Corpus, place: Place, ctx: &Context<'_>) -> Result<Option<Part>> {
+    let (number, parts) = match place {
+        Place::Whole => return Ok(Some(Part::whole())),
+        Place::OfRanks(..) => return Ok(None),
+        Place::Part(number, parts) => (number, parts),
+    };
     ctx.phase("hashing the whole text, to recognise its parts", 0)?;
     Ok(Some(Part { number: number as u32, parts: parts as u32, text: corpus.hash()? }))
 }

@@ -91,10 +91,11 @@ impl<'a> DynamicEvaluation<'a> {
             objective: &self.objective,
             precision: Precision::F32,
             pool: self.pool,
+            team: None,
         };
         let (seed, mut hidden) = (self.optimiser.step as u64, Hidden::new(Windows::Shuffled, 1));
         step.gradients(&[batch], seed, &mut self.optimiser.gradients, &mut hidden)?;
-        let norm = self.optimiser.reduce_gradients(&self.lm.neural, self.pool)?;
+        let norm = self.optimiser.gradient_norm(&self.lm.neural, self.pool)?;
         self.optimiser.update(&self.lm.neural, self.rate, norm, self.pool)
     }
 

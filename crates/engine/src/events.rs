@@ -14,6 +14,7 @@ use crate::control::Control;
 use crate::error::Result;
 use crate::evaluation::Evaluation;
 use crate::fingerprint::RunFingerprint;
+use crate::ranks::Ranks;
 use crate::sampling::Opening;
 use crate::wording::{many, percent, thousands};
 
@@ -81,12 +82,14 @@ pub struct Context<'a> {
     pub events: &'a dyn Events,
     /// The control.
     pub control: &'a Control,
+    /// The processes that share the work.
+    pub ranks: &'a Ranks,
 }
 
 impl<'a> Context<'a> {
     /// Context of a new run.
     pub fn new(pool: &'a Pool, events: &'a dyn Events, control: &'a Control) -> Self {
-        Self { run: RunId::next(), pool, events, control }
+        Self { run: RunId::next(), pool, events, control, ranks: Ranks::ALONE }
     }
 
     /// Emits an event.

@@ -29,12 +29,14 @@ pub mod memory;
 pub mod models;
 pub mod outputs;
 pub mod pairs;
+pub mod ranks;
 mod rng;
 pub mod runs;
 pub mod sampling;
 mod saved;
 mod schedule;
 pub mod score;
+mod serve;
 pub mod spelling;
 mod start;
 pub mod token_cache;
@@ -48,6 +50,7 @@ pub use error::{Advice, Error, ExitKind, Result};
 pub use evaluation::Evaluation;
 pub use events::*;
 pub use saved::Unfinished;
+pub use serve::serve;
 pub use train::train;
 
 pub use {

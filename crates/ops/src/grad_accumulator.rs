@@ -77,6 +77,16 @@ impl GradAccumulator {
         Some(lock(buffer)).filter(|buffer| buffer.filled).map(Gradient)
     }
 
+    /// Adds `values` to the gradient of parameter `i`, if there is such a parameter.
+    ///
+    /// # Panics
+    /// If the parameter has another number of values.
+    pub fn add(&self, i: usize, values: &[f32]) {
+        if let Some((_, buffer)) = self.0.gradients.get(i) {
+            lock(buffer).add(values);
+        }
+    }
+
     /// Whether there is a buffer for `parameter`.
     pub(crate) fn contains(&self, parameter: &Tensor) -> bool {
         self.0.gradients.iter().any(|(id, _)| *id == parameter.id())

@@ -135,6 +135,13 @@ impl Corpus {
         Ok(corpus)
     }
 
+    /// A shard as a text of its own, with a hash of its own ([`Self::hash`]).
+    #[must_use]
+    pub fn detached(mut self) -> Self {
+        self.whole.clear();
+        self
+    }
+
     /// The embedded corpus `name`, a sample of a source.
     ///
     /// # Errors

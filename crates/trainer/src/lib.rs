@@ -33,9 +33,10 @@ use error::{CliError, Error, Result};
 pub use memory::out_of_memory;
 use output::Output;
 use signals::ShutdownFlag;
+use surprisal_engine::ranks::Ranks;
 use surprisal_engine::store::atomic;
 use surprisal_engine::text::is_standard_input;
-use surprisal_engine::{Context, RunId, config, outputs};
+use surprisal_engine::{Context, RunId, config, outputs, serve};
 use surprisal_platform::threads::Pool;
 pub use train::DEFAULT_CONFIG;
 
@@ -89,13 +90,17 @@ fn check_inputs(command: &Command) -> Result<(), Error> {
 fn run(cli: &Cli) -> Result<(), CliError> {
     let threads = config::threads("--threads", cli.command.threads())?;
     let run = RunId::next();
+    let ranks = Ranks::join()?;
     let output = Arc::new(Output::new(cli.json, cli.quiet, run));
     signals::survive_size_limits()?;
     let (stop, has_threads) = ShutdownFlag::listen(output.clone())?;
     // If the system gives no threads, fails only if threads were requested.
     let workers = if has_threads || cli.command.threads().is_some() { threads } else { 1 };
     let pool = Pool::global(workers).map_err(Error::from)?;
-    let ctx = Context { run, pool: &pool, events: &*output, control: stop.control() };
+    let ctx = Context { run, pool: &pool, events: &*output, control: stop.control(), ranks: &ranks };
+    if ranks.rank() > 0 {
+        return serve(&ctx).map_err(|failure| failed_rank(failure, &ranks));
+    }
     let result = check_inputs(&cli.command).and_then(|()| match &cli.command {
         Command::Train(arguments) => train::run(arguments, &ctx, &output, &stop).and_then(|reported| {
             reported.map_or(Ok(()), |root| report(&root, None, &ctx, &output).map(drop))
@@ -125,6 +130,14 @@ fn run(cli: &Cli) -> Result<(), CliError> {
     output.end_bar();
     output.end_dashboard();
     result.map_err(|failure| CliError::new(failure, stop.signal())).and_then(|()| Ok(output.stdout_result()?))
+}
+
+/// Ends the job: rank 0 waits for an answer of this rank.
+fn failed_rank(failure: Error, ranks: &Ranks) -> CliError {
+    let failure = CliError::from(failure.within(format_args!("rank {}", ranks.rank())));
+    drop(writeln!(std::io::stderr(), "error: {failure}"));
+    ranks.abort();
+    failure
 }
 
 fn report(root: &Path, moved: Option<&Path>, ctx: &Context<'_>, output: &Output) -> Result<PathBuf> {

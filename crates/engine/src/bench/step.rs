@@ -85,14 +85,14 @@ pub fn measure(case: &Case, threads: usize, seconds: f64) -> Result<Value> {
     let (plain, no_text) = (ObjectiveConfig::default(), TokenText::default());
     let objective = ConfiguredObjective::new(&plain, &no_text, 0, &pool)?;
     let precision = case.precision;
-    let step = Step { neural: &neural, objective: &objective, precision, pool: &pool };
+    let step = Step { neural: &neural, objective: &objective, precision, pool: &pool, team: None };
     let batch = [batch(case)];
     let mut update_seconds = 0.0;
     let mut run = || -> Result<f64> {
         let started = Instant::now();
         step.gradients(&batch, 1, &mut optimiser.gradients, &mut hidden)?;
         let gathered = Instant::now();
-        let norm = optimiser.reduce_gradients(&neural, &pool)?;
+        let norm = optimiser.gradient_norm(&neural, &pool)?;
         optimiser.update(&neural, settings.lr, norm, &pool)?;
         update_seconds += gathered.elapsed().as_secs_f64();
         Ok(started.elapsed().as_secs_f64())

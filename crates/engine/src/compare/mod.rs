@@ -10,6 +10,7 @@ pub mod diagnostics;
 pub mod learning_curve;
 pub mod oracle;
 pub mod power_law;
+mod served;
 mod spec;
 pub mod statistics;
 pub mod summary;
@@ -36,6 +37,7 @@ use crate::outputs;
 use crate::train;
 use common::CommonTokens;
 use learning_curve::LearningCurve;
+pub(crate) use served::serve;
 use spec::{ComparisonSpec, Variant};
 use summary::{Difference, VariantSummary};
 use trial::{SharedText, Trial, TrialRecord};
@@ -186,11 +188,37 @@ fn run(
         variants: grid.variants.len(),
         trials: trials.len(),
         finished: trials.len() - waiting.len(),
-        jobs,
+        jobs: jobs + ctx.ranks.size() - 1,
         threads: ctx.pool.threads(),
     })?;
-    let make = |index: usize| make(&trials[index], &texts, &grid, &root, ctx);
-    for (index, made) in work(&waiting, make, jobs, ctx)? {
+    let next = AtomicUsize::new(0);
+    let next = || waiting.get(next.fetch_add(1, Ordering::SeqCst)).copied();
+    let within = |trial: &Trial, failure: Error| {
+        let name = &grid.variants[trial.variant].name;
+        failure.within(format_args!("\"{name}\", seed {}", trial.seed))
+    };
+    let make = |index: usize| {
+        let (began, trial) = (std::time::Instant::now(), &trials[index]);
+        let own = Context::new(ctx.pool, ctx.events, ctx.control);
+        let made = trial.run(&root, &texts[trial.text], &own).map_err(|failure| within(trial, failure))?;
+        announce(trial, &made, began.elapsed().as_secs_f64(), &grid, ctx).map(|()| made)
+    };
+    // By another rank.
+    let made = |index: usize, made: Result<(TrialRecord, f64)>| {
+        let trial = &trials[index];
+        let (made, seconds) = made.map_err(|failure| within(trial, failure))?;
+        trial.check(&made, &texts[trial.text].data)?;
+        announce(trial, &made, seconds, &grid, ctx).map(|()| made)
+    };
+    let elsewhere = || {
+        let next = || next().map(|index| (index, &trials[index]));
+        if waiting.is_empty() || ctx.ranks.is_alone() {
+            Ok(Vec::new())
+        } else {
+            served::hand_out(&root, next, made, ctx)
+        }
+    };
+    for (index, made) in work(next, make, elsewhere, jobs, ctx)? {
         finished[index] = Some(made);
     }
     for (trial, finished) in trials.iter().zip(&mut finished) {
@@ -247,7 +275,9 @@ fn find_common_text(texts: &mut [SharedText], ctx: &Context<'_>) -> Result<()> {
 /// Number of trials at a time: the configured one, or as many as there are cores and memory for;
 /// each needs `needed` bytes.
 fn jobs(grid: &ComparisonSpec, trials: usize, needed: u64, ctx: &Context<'_>) -> Result<usize> {
-    let jobs = grid.jobs.unwrap_or_else(config::cores).min(trials).max(1);
+    // Of several ranks each makes one at a time.
+    let all = || if ctx.ranks.is_alone() { config::cores() } else { 1 };
+    let jobs = grid.jobs.unwrap_or_else(all).min(trials).max(1);
     let fit =
         surprisal_platform::memory::available().map_or(jobs, |free| (free / needed.max(1)).max(1) as usize);
     if jobs > fit && grid.jobs.is_some() {
@@ -272,6 +302,12 @@ fn refuse_foreign(root: &Path) -> Result<()> {
     if ended || begun && root.join("cells").is_dir() { Ok(()) } else { Ok(refuse_occupied(root)?) }
 }
 
+/// Settings that trials on the same tokens share.
+fn text_key(config: &config::Config) -> String {
+    let (start, extended) = (&config.model.init_from, config.model.extend_vocab);
+    format!("{:?} {:?} {start:?} {extended}", config.data, config.tokenizer)
+}
+
 /// All trials and the texts that they share. Errors in settings and texts are reported here, before
 /// any training.
 fn plan(grid: &ComparisonSpec, root: &Path, ctx: &Context<'_>) -> Result<(Vec<Trial>, Vec<SharedText>)> {
@@ -288,12 +324,14 @@ fn plan(grid: &ComparisonSpec, root: &Path, ctx: &Context<'_>) -> Result<(Vec<Tr
             crate::start::adopt(&mut loaded, ctx)?;
             config::check(&mut loaded)?;
             let config = &loaded.config;
-            let (start, extended) = (&config.model.init_from, config.model.extend_vocab);
-            let key = format!("{:?} {:?} {start:?} {extended}", config.data, config.tokenizer);
+            let key = text_key(config);
             let text = match known.get(&key) {
                 Some(&text) => text,
                 None => {
-                    if !texts.is_empty() {
+                    if !ctx.ranks.is_alone() {
+                        let hint = "every rank reads the texts: write them to a file first";
+                        crate::data::refuse_pipes(config, hint)?;
+                    } else if !texts.is_empty() {
                         let hint =
                             "variants with other tokens or texts read them again: write them to a file first";
                         crate::data::refuse_pipes(config, hint)?;
@@ -332,43 +370,39 @@ fn plan(grid: &ComparisonSpec, root: &Path, ctx: &Context<'_>) -> Result<(Vec<Tr
     Ok((trials, texts))
 }
 
-fn make(
+/// Emits the end of a trial that took `seconds`.
+fn announce(
     trial: &Trial,
-    texts: &[SharedText],
+    finished: &TrialRecord,
+    seconds: f64,
     grid: &ComparisonSpec,
-    root: &Path,
     ctx: &Context<'_>,
-) -> Result<TrialRecord> {
-    let began = std::time::Instant::now();
-    let name = &grid.variants[trial.variant].name;
-    let finished = trial
-        .run(root, &texts[trial.text], &Context::new(ctx.pool, ctx.events, ctx.control))
-        .map_err(|failure| failure.within(format_args!("\"{name}\", seed {}", trial.seed)))?;
+) -> Result<()> {
     ctx.emit(&Event::TrialFinished(TrialFinished {
-        name: name.clone(),
+        name: grid.variants[trial.variant].name.clone(),
         seed: trial.seed,
         run: finished.folder.clone(),
         diverged: finished.diverged.clone(),
         eval: finished.result["eval"].clone(),
-        seconds: began.elapsed().as_secs_f64(),
+        seconds,
         seeded: !trial.loaded.config.model.is_counted(),
-    }))?;
-    Ok(finished)
+    }))
 }
 
 /// Makes the missing trials, several at a time: a thread starts each, and all use the threads of
-/// one pool. After a failure no further trial starts.
+/// one pool; `elsewhere` gives those that other ranks make. After a failure no further trial
+/// starts.
 fn work(
-    waiting: &[usize],
+    next: impl Fn() -> Option<usize> + Sync,
     make: impl Fn(usize) -> Result<TrialRecord> + Sync,
+    elsewhere: impl FnOnce() -> Result<Vec<(usize, TrialRecord)>>,
     jobs: usize,
     ctx: &Context<'_>,
 ) -> Result<Vec<(usize, TrialRecord)>> {
-    let next = AtomicUsize::new(0);
     let worker = || -> Result<Vec<(usize, TrialRecord)>> {
         let mut made = Vec::new();
         while !ctx.control.is_stopped() {
-            let Some(&index) = waiting.get(next.fetch_add(1, Ordering::SeqCst)) else { break };
+            let Some(index) = next() else { break };
             made.push((index, make(index)?));
         }
         Ok(made)
@@ -380,8 +414,10 @@ fn work(
                 std::thread::Builder::new().name(format!("trial-{job}")).spawn_scoped(scope, worker);
             handles.push(spawned.map_err(|error| Error::failed(format!("cannot start a thread: {error}")))?);
         }
+        let elsewhere = elsewhere();
         let panicked = |_| Err(Error::failed("a run's thread panicked"));
-        Ok(handles.into_iter().map(|handle| handle.join().unwrap_or_else(panicked)).collect())
+        let own = handles.into_iter().map(|handle| handle.join().unwrap_or_else(panicked));
+        Ok(own.chain([elsewhere]).collect())
     })?;
     if ctx.control.is_stopped() {
         let message = "stopped; finished runs are kept, the others have a checkpoint";

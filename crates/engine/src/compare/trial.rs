@@ -208,6 +208,18 @@ impl Trial {
         }
     }
 
+    /// Checks that `record`, which another rank has made, is of this trial's texts.
+    ///
+    /// # Errors
+    /// Other texts.
+    pub(super) fn check(&self, record: &TrialRecord, data: &Dataset) -> Result<()> {
+        if record.identity == self.identity(data)? {
+            return Ok(());
+        }
+        Err(Error::failed(format!("{}: a rank has trained it on other texts", self.folder.display()))
+            .hint("every rank needs the same texts under the same names"))
+    }
+
     /// Adds the loss on the common text to the `finished` trial, if it is not there.
     ///
     /// # Errors

@@ -14,6 +14,8 @@ mod neural;
 pub(crate) mod objective;
 pub(crate) mod optimiser;
 mod pace;
+mod reduce;
+mod served;
 mod state;
 pub(crate) mod step;
 pub(crate) mod weights;
@@ -47,6 +49,8 @@ use changes::{Pending, Resumption};
 use event_log::EventLog;
 pub use exporters::{Csv, TensorBoard};
 pub use objective::{Objective, Shard};
+pub(crate) use served::serve;
+use step::Team;
 
 /// The request of a run.
 ///
@@ -96,6 +100,10 @@ pub struct Request {
 /// [`Control::stop`](crate::Control::stop).
 pub fn train(mut request: Request, ctx: &Context<'_>) -> Result<RunSummary> {
     let started = std::time::Instant::now();
+    if !ctx.ranks.is_alone() && (request.objective.is_some() || request.architecture.is_some()) {
+        let message = "an objective or architecture from outside is not known to the other ranks";
+        return Err(Error::usage(message).hint("train it in one process"));
+    }
     if !request.resume {
         check_folder(&request)?;
     }
@@ -144,7 +152,7 @@ pub fn train(mut request: Request, ctx: &Context<'_>) -> Result<RunSummary> {
     let follows = fit_length(&mut request.settings, &data)?;
     let loaded = &request.settings;
     ctx.notes(&[loaded.notices.as_slice(), &follows].concat())?;
-    let neural = check(&loaded.config, &data)?;
+    let neural = check(&loaded.config, &data, ctx)?;
     let resumption = match (&own, &request.out) {
         (Some(own), Some(out)) => Some(Resumption {
             own,
@@ -214,7 +222,7 @@ pub(crate) fn train_into(out: &Path, loaded: &Loaded, data: &Dataset, ctx: &Cont
     if runs::done(out).is_some() {
         return Ok(());
     }
-    let neural = check(&loaded.config, data)?;
+    let neural = check(&loaded.config, data, ctx)?;
     let begun = RunFolder::open(out).is_ok();
     let (folder, checkpoint) = if begun { resume(out, ctx)? } else { (RunWriter::create(out)?, None) };
     let (folder, from, started) = (&folder, checkpoint.as_ref(), std::time::Instant::now());
@@ -286,8 +294,8 @@ pub(crate) fn fit_length(loaded: &mut Loaded, data: &Dataset) -> Result<Vec<Stri
     Ok(notices)
 }
 
-/// Checks memory and the length of the text; gives the config of a neural model.
-fn check(config: &Config, data: &Dataset) -> Result<Option<NeuralConfig>> {
+/// Checks memory, ranks and the length of the text; gives the config of a neural model.
+fn check(config: &Config, data: &Dataset, ctx: &Context<'_>) -> Result<Option<NeuralConfig>> {
     let needed = memory(config, data)?;
     if config.model.is_counted() {
         let hint = "make the order (model.order) or the text (data.train_fraction) smaller";
@@ -297,6 +305,7 @@ fn check(config: &Config, data: &Dataset) -> Result<Option<NeuralConfig>> {
     let hint =
         "make the model (n_layer, n_embd), the batch (batch_size, block_size) or the vocabulary smaller";
     crate::memory::check(needed, &format!("training this {}", config.model.kind()), hint)?;
+    Team::of(ctx, neural::shards(config))?;
     let neural = crate::architecture::neural_config(config, data.tokenizer.vocab_size())?;
     let (tokens, block_size) = (data.train.ids.len(), config.train.block_size);
     if data.train.mode.keeps_newlines() && tokens <= block_size {

@@ -19,8 +19,9 @@ use super::loss_spikes::SpikeDetector;
 use super::objective::{ConfiguredObjective, Objective};
 use super::optimiser::Optimiser;
 use super::pace::Pace;
+use super::served::Served;
 use super::state::{Best, TrainState};
-use super::step::{Hidden, Step, Sums};
+use super::step::{Hidden, Step, Sums, Team};
 use super::weights::{restore, weights};
 use crate::config::{Config, Select, Shards};
 use crate::control::Requests;
@@ -82,7 +83,10 @@ impl Trainer<'_, '_> {
         };
         self.introduce(&neural, &batches, length, parameters)?;
 
-        let optimiser = Optimiser::new(&neural, &config.optim, precision(config), shards(config))?;
+        let team = Team::of(self.ctx, shards(config))?;
+        let own = team.map_or(shards(config), |team| team.ranks.shards(team.shards).len());
+        let optimiser = Optimiser::new(&neural, &config.optim, precision(config), own)?;
+        let _served = team.map(|team| Served::start(team, config, &neural, self.data)).transpose()?;
         let windows = neural.windows();
         neural.stop_when(self.ctx.control.flag());
         let mut state = TrainState {
@@ -122,7 +126,7 @@ impl Trainer<'_, '_> {
                 std::thread::sleep(PAUSE);
             }
             let is_first = state.recent.tokens == 0 && last.is_none();
-            self.step(&mut state, &batches, &*objective, length, &mut pace)
+            self.step(&mut state, &batches, (&*objective, team), length, &mut pace)
                 .or_else(|failure| self.keep_last_good(&state, failure))?;
             if is_first && pace.is_timed() {
                 self.time_evaluation(&mut state.lm, &mut pace)?;
@@ -298,7 +302,7 @@ impl Trainer<'_, '_> {
         &mut self,
         state: &mut TrainState,
         batches: &Batches,
-        objective: &dyn Objective,
+        (objective, team): (&dyn Objective, Option<Team<'_>>),
         length: StopCriterion,
         pace: &mut Pace,
     ) -> Result<()> {
@@ -310,14 +314,14 @@ impl Trainer<'_, '_> {
             StopCriterion::Budget(_) => config.optim.rate(step, pace.of_schedule()),
         };
         let precision = precision(config);
-        let update = Step { neural: &state.lm.neural, objective, precision, pool: self.ctx.pool };
+        let update = Step { neural: &state.lm.neural, objective, precision, pool: self.ctx.pool, team };
         let portion = state.position.batches(batches, &config.train, step);
         let mut made = divergence::Update { done: step, objective: f64::NAN, norm: f64::NAN, lr };
         let masks = dropout_seed(config.train.seed, step);
         let sums = match update.gradients(&portion, masks, &mut state.optimiser.gradients, &mut state.hidden)
         {
             Ok(sums) => {
-                made.norm = state.optimiser.reduce_gradients(&state.lm.neural, self.ctx.pool)?;
+                made.norm = state.optimiser.gradient_norm(&state.lm.neural, self.ctx.pool)?;
                 made.objective = sums.objective / sums.tokens as f64;
                 sums
             }

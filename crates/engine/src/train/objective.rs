@@ -128,6 +128,11 @@ impl ConfiguredObjective {
     }
 }
 
+/// Whether the objective of `config` depends on the training text.
+pub(super) fn depends_on_text(config: &ObjectiveConfig) -> bool {
+    config.add_k > 0.0 || config.label_smoothing > 0.0 && config.smooth_toward != SmoothToward::Uniform
+}
+
 impl Objective for ConfiguredObjective {
     fn loss(&self, shard: &Shard<'_>) -> Result<Loss> {
         let &Shard { output, context, targets: classes, scale, .. } = shard;
@@ -242,7 +247,7 @@ mod tests {
         let steps = 1500;
         for step in 1..=steps {
             let precision = Precision::F32;
-            let update = Step { neural: &neural, objective: &objective, precision, pool: &pool };
+            let update = Step { neural: &neural, objective: &objective, precision, pool: &pool, team: None };
             update
                 .gradients(std::slice::from_ref(&batch), 0, &mut optimiser.gradients, &mut Hidden::default())
                 .unwrap();

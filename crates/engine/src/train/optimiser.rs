@@ -12,6 +12,7 @@ use surprisal_ops::Precision;
 use surprisal_ops::grad_accumulator::{GradAccumulator, Gradient};
 use surprisal_platform::threads::Pool;
 
+use super::reduce::gradient;
 use crate::config::{self, OptimKind};
 use crate::error::{Error, Result};
 use crate::events::Group;
@@ -61,8 +62,7 @@ pub(crate) struct Optimiser {
     precision: Precision,
     /// One for each parameter, in the model's order.
     pub(crate) slots: Vec<Slot>,
-    /// The gradients of each shard; after [`Self::reduce_gradients`], their sum is in the first
-    /// that has any.
+    /// The gradients of each shard of this rank; their sums are where [`gradient`] finds them.
     pub(crate) gradients: Vec<GradAccumulator>,
     pub(crate) step: usize,
 }
@@ -92,21 +92,15 @@ impl Optimiser {
         Ok(Self { settings: settings.clone(), precision, slots, gradients, step: 0 })
     }
 
-    /// Sums the shards' gradients and gives their global norm.
+    /// The global norm of the gradients, which are summed over shards.
     ///
     /// # Errors
     /// A parameter without a gradient.
-    pub(crate) fn reduce_gradients(&self, neural: &Neural, pool: &Pool) -> Result<f64> {
+    pub(crate) fn gradient_norm(&self, neural: &Neural, pool: &Pool) -> Result<f64> {
         let parameters = neural.parameters();
-        let squares = pool.map(parameters.len(), |i| {
-            let mut parts = self.gradients.iter().filter_map(|shard| shard.get(i));
-            let Some(mut sum) = parts.next() else {
-                return Err(Error::failed(format!("no gradient reaches `{}`", parameters[i].name)));
-            };
-            for part in parts {
-                optim::accumulate(&mut sum, &part);
-            }
-            Ok(optim::sum_of_squares(&sum))
+        let squares = pool.map(parameters.len(), |i| match self.gradient(i) {
+            Some(sum) => Ok(optim::sum_of_squares(&sum)),
+            None => Err(Error::failed(format!("no gradient reaches `{}`", parameters[i].name))),
         });
         // Summed in the parameters' order, so that the norm does not depend on threads.
         let mut total = 0.0;
@@ -117,7 +111,7 @@ impl Optimiser {
     }
 
     pub(crate) fn gradient(&self, i: usize) -> Option<Gradient<'_>> {
-        self.gradients.iter().find_map(|shard| shard.get(i))
+        gradient(&self.gradients, i)
     }
 
     /// Clips gradients to `grad_clip` by the global `norm` and updates every parameter. `lr` is the
@@ -131,7 +125,7 @@ impl Optimiser {
         let parameters = neural.parameters();
         let results = pool.map_mut(slots, |i, slot| -> Result<()> {
             let parameter = &parameters[i];
-            let gradient = gradients.iter().find_map(|shard| shard.get(i));
+            let gradient = gradient(gradients, i);
             let gradient = gradient.as_deref().unwrap_or_default();
             let weight_decay = if parameter.decay { settings.weight_decay } else { 0.0 };
             let l2 = if parameter.decay { settings.l2 } else { 0.0 };

@@ -529,3 +529,19 @@ fn without_threads_there_is_a_hint_and_one_is_enough() {
     let read = |name: &str| std::fs::read(bench.path().join(name)).unwrap();
     assert_eq!(read("m.ngram"), read("n.ngram"));
 }
+
+#[cfg(not(feature = "mpi"))]
+#[test]
+fn several_processes_of_a_build_without_mpi_are_refused() {
+    let bench = Bench::new();
+    bench.text("a.txt", 50);
+    let count = ["count", "a.txt", "--order", "2", "--out", "m.ngram"];
+    for (name, value) in [("OMPI_COMM_WORLD_SIZE", "4"), ("PMI_SIZE", "2"), ("PMIX_RANK", "1")] {
+        let output = bench.command(&count).env(name, value).output().unwrap();
+        Ran::of(output, &count).refused(2, &["one of several processes", "without MPI", "the feature `mpi`"]);
+        assert!(!bench.path().join("m.ngram").exists());
+    }
+    for (name, value) in [("OMPI_COMM_WORLD_SIZE", "1"), ("PMIX_RANK", "0")] {
+        Ran::of(bench.command(&count).env(name, value).output().unwrap(), &count).succeeded();
+    }
+}
