@@ -19,7 +19,7 @@ use surprisal_formats::counts::Part;
 use surprisal_formats::{arpa, counts, file, ngram};
 use surprisal_model::ngram::external::Smoothed;
 use surprisal_model::ngram::{Counts, NgramConfig, NgramModel, from_counts};
-use surprisal_text::{Corpus, DataOptions, Tokenizer, TokenizerKind, WordVocabulary, is_pipe};
+use surprisal_text::{Corpus, DataOptions, Tokenizer, TokenizerKind, WordMemory, WordVocabulary, is_pipe};
 
 use crate::data::{learn, note_tokens};
 use crate::error::{Advice, Error, Result};
@@ -81,8 +81,8 @@ pub struct Tokens<'a> {
 
 /// The counts of a text in temporary files.
 fn streamed(work: &Work<'_>, ctx: &Context<'_>) -> Result<Grams> {
-    let (tokens, vocab_size) = (work.frequencies.iter().sum::<u64>(), work.tokenizer.vocab_size());
-    let scored = tokens - work.config.bos.map_or(0, |bos| work.frequencies[bos as usize]);
+    let (tokens, vocab_size) = (work.tokens(), work.tokenizer.vocab_size());
+    let scored = tokens - work.config.bos.map_or(0, |bos| u64::from(work.frequencies[bos as usize]));
     let name = work.corpus.name();
     ctx.emit(&Event::Counting { name, tokens: scored, vocab_size, memory: work.memory })?;
     let streams = work.run(ctx)?;
@@ -177,11 +177,12 @@ fn count_in(
     }
     if can_spill && !fits {
         ctx.phase("reading words", 0)?;
+        let limit = external::limit(room);
         let (tokenizer, frequencies, note) =
-            ctx.pool.install(|| words(&corpus, kind, vocabulary, known.take()))?;
+            ctx.pool.install(|| words(&corpus, kind, vocabulary, known.take(), limit))?;
         rare = note;
         let config = NgramConfig { bos: tokenizer.bos(), unk: tokenizer.unk(), ..model.clone() };
-        let (limit, tokens) = (external::limit(room), frequencies.iter().sum::<u64>());
+        let tokens = external::tokens(&frequencies)?;
         if Counts::memory(tokens as usize, tokenizer.vocab_size(), model.order) > limit {
             let work = Work {
                 corpus: &corpus,
@@ -222,8 +223,8 @@ fn count_in(
     let limit = external::limit(room);
     if can_spill && memory > limit && !data.train.iter().any(|path| is_pipe(path)) {
         // It was taken for smaller than it is.
-        let mut frequencies = vec![0; vocab_size];
-        text.ids.iter().for_each(|&id| frequencies[id as usize] += 1);
+        let mut frequencies = vec![0_u32; vocab_size];
+        external::add_frequencies(&text.ids, &mut frequencies);
         drop(text);
         data.once = false;
         let corpus = place.corpus(&data, ctx)?;
@@ -294,20 +295,23 @@ fn words(
     kind: TokenizerKind,
     vocabulary: &WordVocabulary,
     known: Option<Tokenizer>,
-) -> Result<(Tokenizer, Vec<u64>, Option<Note>)> {
+    limit: u64,
+) -> Result<(Tokenizer, Vec<u32>, Option<Note>)> {
     if kind == TokenizerKind::Word && known.is_none() {
-        let (tokenizer, choice, frequencies) = corpus.learn_word_tokenizer(vocabulary)?;
-        let count = |id: Option<u32>| id.map_or(0, |id| frequencies[id as usize]);
-        let scored = frequencies.iter().sum::<u64>() - count(tokenizer.bos());
+        // Which words are rare is known when all have been read.
+        let per_word = if vocabulary.needs_counts() { 4 } else { external::BYTES_PER_WORD };
+        let memory = Some(WordMemory { limit, per_word });
+        let learned = corpus.learn_word_tokenizer(vocabulary, memory);
+        let (tokenizer, choice, frequencies) = learned.map_err(external::too_many_words)?;
+        let count = |id: Option<u32>| id.map_or(0, |id| u64::from(frequencies[id as usize]));
+        let scored = external::tokens(&frequencies)? - count(tokenizer.bos());
         let note = rare_words(vocabulary.min_count, choice, count(tokenizer.unk()), scored);
         return Ok((tokenizer, frequencies, note));
     }
     let tokenizer = known.map_or_else(|| corpus.train_tokenizer(kind), Ok)?;
-    let mut frequencies = vec![0; tokenizer.vocab_size()];
+    let mut frequencies = vec![0_u32; tokenizer.vocab_size()];
     corpus.encode_train_to(&tokenizer, |ids| {
-        for &id in ids {
-            frequencies[id as usize] += 1;
-        }
+        external::add_frequencies(ids, &mut frequencies);
         Ok(())
     })?;
     Ok((tokenizer, frequencies, None))

@@ -210,7 +210,7 @@ fn write(
         Some(tokenizer) => (tokenizer, None),
         None if kind == TokenizerKind::Word => {
             let (tokenizer, choice, _) =
-                corpus.learn_word_tokenizer(&config.tokenizer.words(config.data.normalize)?)?;
+                corpus.learn_word_tokenizer(&config.tokenizer.words(config.data.normalize)?, None)?;
             (tokenizer, Some(choice))
         }
         None => (corpus.train_tokenizer(kind)?, None),

@@ -141,6 +141,19 @@ impl StringTable {
         Self { short, long }
     }
 
+    /// The memory in bytes of a token of the usual length.
+    pub(crate) const BYTES_PER_TOKEN: usize = SLOT + SLOT / 8;
+
+    /// The tokens of `tokenizer` below `len`, spelled by [`spell`].
+    pub(crate) fn first_of(tokenizer: &Tokenizer, len: usize) -> Self {
+        Self::new(len.min(tokenizer.vocab_size()), |id| spell(tokenizer, id))
+    }
+
+    /// The number of strings.
+    pub(crate) fn len(&self) -> usize {
+        self.short.len()
+    }
+
     /// The tokens of `tokenizer`, spelled by [`spell`].
     pub(crate) fn from_tokenizer(tokenizer: &Tokenizer) -> Self {
         Self::new(tokenizer.vocab_size(), |id| spell(tokenizer, id))
@@ -291,7 +304,11 @@ pub(crate) fn spell(tokenizer: &Tokenizer, id: u32) -> Cow<'_, [u8]> {
     if plain || [tokenizer.bos(), tokenizer.eos()].contains(&Some(id)) {
         return tokenizer.token_bytes(id);
     }
-    let escaped = escape(&tokenizer.codec().token_name(id));
+    let name = tokenizer.codec().token_name(id);
+    if name.iter().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'<')) {
+        return name;
+    }
+    let escaped = escape(&name);
     match escaped.strip_prefix(b"<") {
         Some(rest) if matches!(rest, b"unk>" | b"s>" | b"/s>") => [b"\\x3C", rest].concat().into(),
         _ => escaped.into(),

@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock};
 use crate::chunks::{Span, TextChunk};
 use crate::common_text::CommonText;
 use crate::encode::{
-    UnknownText, encode, encode_and_count, encode_and_keep, encode_to, learn_word_tokenizer, learn_words,
-    train, unknown_words,
+    UnknownText, WordMemory, encode, encode_and_count, encode_and_keep, encode_to, learn_word_tokenizer,
+    learn_words, train, unknown_words,
 };
 use crate::error::{Error, Result};
 use crate::inputs::{Found, check_pipes, find, name};
@@ -387,15 +387,16 @@ impl Corpus {
     }
 
     /// The tokenizer of [`Self::learn_words`] alone, in memory for the vocabulary, and the number
-    /// of occurrences of each token.
+    /// of occurrences of each token, at most 2³² − 1.
     ///
     /// # Errors
-    /// As there.
+    /// As there; [`Error::TooManyWords`] for those that do not fit into `memory`.
     pub fn learn_word_tokenizer(
         &self,
         vocabulary: &WordVocabulary,
-    ) -> Result<(Tokenizer, WordChoice, Vec<u64>)> {
-        learn_word_tokenizer(&self.train, self.mode, self.encode_options, vocabulary)
+        memory: Option<WordMemory>,
+    ) -> Result<(Tokenizer, WordChoice, Vec<u32>)> {
+        learn_word_tokenizer(&self.train, self.mode, self.encode_options, vocabulary, memory)
     }
 
     /// The training split as tokens.

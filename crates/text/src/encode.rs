@@ -1,7 +1,7 @@
 //! Encodes texts on several threads: chunk by chunk, and then joined in the order of the text.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use rayon::prelude::*;
 
@@ -58,7 +58,7 @@ pub(crate) fn train(
     options: EncodeOptions,
 ) -> Result<Tokenizer> {
     if kind == TokenizerKind::Word {
-        return Ok(learn_word_tokenizer(spans, mode, options, &WordVocabulary::default())?.0);
+        return Ok(learn_word_tokenizer(spans, mode, options, &WordVocabulary::default(), None)?.0);
     }
     Tokenizer::learn(kind, mode, &TrainingText { spans, threads: options.threads })
 }
@@ -155,13 +155,13 @@ pub(crate) fn encode_to(
     spans: &[Span],
     tokenizer: &Tokenizer,
     options: EncodeOptions,
-    write: impl FnMut(&[u32]) -> Result<()> + Send,
+    mut write: impl FnMut(&[u32]) -> Result<()> + Send,
 ) -> Result<(TokenCounts, TextWarnings)> {
     let words = tokenizer.codec_as::<WordCodec>();
     let (counts, warnings) = write_in_order(
         text_chunks(spans, tokenizer),
         options.threads,
-        |counts: &mut TokenCounts, warnings, chunk, ids| {
+        |counts: &mut TokenCounts, warnings, chunk, ids: &mut Vec<u32>| {
             let own = match words {
                 Some(words) => encode_words(chunk, words.mode, options, None, warnings, &words.vocab)?,
                 None => encode_chunk(chunk, tokenizer, options, warnings, false)?.ids,
@@ -173,7 +173,7 @@ pub(crate) fn encode_to(
             ids.extend(own);
             Ok(())
         },
-        write,
+        |ids: Vec<u32>| write(&ids),
     )?;
     let warnings = warnings.with_line_ends_if(words.is_some());
     let mut sum = TokenCounts { bytes: text_bytes(warnings), ..TokenCounts::default() };
@@ -245,7 +245,7 @@ fn encode_without_index(
         let counts = count_ids(&locals, &encoded);
         for (((own, map), counts), chunks) in locals.iter().zip(&maps).zip(&counts).zip(&mut encoded) {
             let words = own.words().zip(map).zip(counts).filter(|((_, id), count)| **id == 0 && **count > 0);
-            let unknown = words.map(|((word, _), &count)| (word.to_owned(), count)).collect();
+            let unknown = words.map(|((word, _), &count)| (word.to_owned(), count.into())).collect();
             if let Some(first) = chunks.first_mut() {
                 add_unknown(&mut first.unknown, unknown);
             }
@@ -266,40 +266,128 @@ pub(crate) fn learn_words(
     let (locals, encoded, mut warnings) = encode_local(spans, mode, options)?;
     warnings.uppercase_unk = locals.iter().any(|one| one.contains(b"<UNK>"));
     let counts = if vocabulary.needs_counts() { count_ids(&locals, &encoded) } else { Vec::new() };
-    let ChosenWords { tokenizer, maps, choice, .. } = choose_words(locals, counts, mode, vocabulary)?;
+    let (vocab, maps) = merge_vocabs(locals)?;
+    let frequencies = add_counts(counts, &maps, vocab.words().len());
+    let ChosenWords { tokenizer, maps, choice, .. } =
+        choose_words(vocab, maps, frequencies, mode, vocabulary)?;
     let (text, _) = concatenate(encoded, &maps, &tokenizer, warnings, UnknownText::Forgotten);
     Ok((tokenizer, text, warnings, choice))
 }
 
+/// The memory for learning words.
+#[derive(Debug, Clone, Copy)]
+pub struct WordMemory {
+    /// The most bytes.
+    pub limit: u64,
+    /// The bytes of a word beside those of its letters and of looking it up.
+    pub per_word: u64,
+}
+
 /// Learns the words of `spans` alone: memory holds the vocabulary, not the text. Also gives the
 /// number of occurrences of each token.
+///
+/// A chunk's new words are added in the order of the text, so ids are those of [`learn_words`].
 pub(crate) fn learn_word_tokenizer(
     spans: &[Span],
     mode: TextMode,
     options: EncodeOptions,
     vocabulary: &WordVocabulary,
-) -> Result<(Tokenizer, WordChoice, Vec<u64>)> {
+    memory: Option<WordMemory>,
+) -> Result<(Tokenizer, WordChoice, Vec<u32>)> {
     vocabulary.check(mode)?;
-    let (states, _) = for_each_chunk(
-        spans,
+    let shared = RwLock::new(Vocab::compact(mode)?);
+    let mut counts: Vec<u32> = Vec::new();
+    write_in_order(
+        TextChunks::new(spans),
         options.threads,
-        || Ok((LocalVocab::with_capacity(mode, 0)?, Vec::new(), (0, 0))),
-        |(locals, counts, (index, before)): &mut (LocalVocab, Vec<u64>, (usize, usize)), warnings, chunk| {
-            *before = if *index == chunk.index { *before } else { 0 };
-            *index = chunk.index;
-            locals.start_piece(chunk.index, *before);
-            let ids = encode_words(chunk, mode, options, None, warnings, &mut *locals)?;
-            *before += ids.len();
-            counts.resize(locals.len(), 0);
-            for &id in &ids {
-                counts[id as usize] += 1;
+        |(): &mut (), warnings, chunk, LearnedChunk { ids, new }: &mut LearnedChunk| {
+            let lookup = LearningLookup { shared: &shared, guard: None, batches: 0, new };
+            ids.extend(encode_words(chunk, mode, options, None, warnings, lookup)?);
+            Ok(())
+        },
+        |LearnedChunk { ids, new }| {
+            let mut final_ids = Vec::with_capacity(new.words().len());
+            if new.words().len() > 0 {
+                let mut vocab = shared.write().unwrap_or_else(PoisonError::into_inner);
+                for (key, word) in new.words().keyed() {
+                    let known = vocab.find(key, word.as_bytes());
+                    final_ids.push(known.map_or_else(|| vocab.insert(key, word), Ok)?);
+                }
+                let (words, bytes) = (vocab.words().len() as u64, vocab.words().num_bytes() as u64);
+                if let Some(WordMemory { limit, per_word }) = memory {
+                    let needed = Vocab::compact_memory(words, bytes) + per_word * words;
+                    if needed > limit {
+                        return Err(Error::TooManyWords { words, needed, limit });
+                    }
+                }
+            }
+            counts.resize(counts.len().max(final_ids.iter().max().map_or(0, |&id| id as usize + 1)), 0);
+            for id in ids {
+                let id = if id & NEW_WORD == 0 { id } else { final_ids[(id ^ NEW_WORD) as usize] };
+                if let Some(count) = counts.get_mut(id as usize) {
+                    *count = count.saturating_add(1);
+                }
             }
             Ok(())
         },
     )?;
-    let (locals, counts) = states.into_iter().map(|(locals, counts, _)| (locals, counts)).unzip();
-    let ChosenWords { tokenizer, choice, frequencies, .. } = choose_words(locals, counts, mode, vocabulary)?;
+    let vocab = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+    counts.resize(vocab.words().len(), 0);
+    let ChosenWords { tokenizer, choice, frequencies, .. } =
+        choose_words(vocab, Vec::new(), counts, mode, vocabulary)?;
     Ok((tokenizer, choice, frequencies))
+}
+
+/// The tokens of a chunk before its new words have ids.
+#[derive(Default)]
+struct LearnedChunk {
+    /// Ids; those of `new` words are with [`NEW_WORD`].
+    ids: Vec<u32>,
+    new: Vocab,
+}
+
+/// The bit of ids of a chunk's new words.
+const NEW_WORD: u32 = 1 << 31;
+/// The number of batches of words after which other threads can add theirs.
+const BATCHES_LOCKED: usize = 16;
+
+/// A lookup in a vocabulary that grows meanwhile.
+struct LearningLookup<'a> {
+    shared: &'a RwLock<Vocab>,
+    guard: Option<RwLockReadGuard<'a, Vocab>>,
+    batches: usize,
+    new: &'a mut Vocab,
+}
+
+impl LearningLookup<'_> {
+    #[inline]
+    fn vocab(&mut self) -> &Vocab {
+        self.guard.get_or_insert_with(|| self.shared.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl VocabLookup for LearningLookup<'_> {
+    #[inline]
+    fn prefetch(&mut self, keys: impl Iterator<Item = Key> + Clone) {
+        self.batches += 1;
+        if self.batches.is_multiple_of(BATCHES_LOCKED) {
+            self.guard = None;
+        }
+        self.vocab().prefetch(keys);
+    }
+
+    #[inline]
+    fn id(&mut self, key: Key, word: &[u8], _: usize) -> Result<Option<u32>> {
+        if let Some(id) = self.vocab().find(key, word) {
+            return Ok(Some(id));
+        }
+        let new = match self.new.find(key, word) {
+            Some(id) => id,
+            // The chunk is known to be UTF-8.
+            None => self.new.insert(key, &String::from_utf8_lossy(word))?,
+        };
+        Ok(Some(new | NEW_WORD))
+    }
 }
 
 /// The words of a vocabulary.
@@ -308,27 +396,26 @@ struct ChosenWords {
     /// The maps of each thread's ids to the final ones.
     maps: Vec<Vec<u32>>,
     choice: WordChoice,
-    /// The number of occurrences of each token, if there are counts.
-    frequencies: Vec<u64>,
+    /// The number of occurrences of each token, at most 2³² − 1, if there are counts.
+    frequencies: Vec<u32>,
 }
 
-/// The words that `vocabulary` chooses from those of several threads with their numbers of
-/// occurrences.
+/// The words that `vocabulary` chooses from those of `vocab`, which occur `frequencies` times.
 fn choose_words(
-    locals: Vec<LocalVocab>,
-    counts: Vec<Vec<u64>>,
+    mut vocab: Vocab,
+    mut maps: Vec<Vec<u32>>,
+    mut frequencies: Vec<u32>,
     mode: TextMode,
     vocabulary: &WordVocabulary,
 ) -> Result<ChosenWords> {
-    let (mut vocab, mut maps) = merge_vocabs(locals)?;
-    let mut frequencies = add_counts(counts, &maps, vocab.words().len());
     let (choice, kept) = vocabulary.choose(&vocab, mode, &frequencies);
     if choice.kept < choice.words {
         let (restricted, map) = vocab.restricted(&kept)?;
         vocab = restricted;
         let all = std::mem::replace(&mut frequencies, vec![0; vocab.words().len()]);
         for (&id, count) in map.iter().zip(all) {
-            frequencies[id as usize] += count;
+            let sum = &mut frequencies[id as usize];
+            *sum = sum.saturating_add(count);
         }
         maps.par_iter_mut().flatten().for_each(|id| *id = map[*id as usize]);
         if maps.is_empty() {
@@ -340,24 +427,26 @@ fn choose_words(
 }
 
 /// For each of `locals` the number of occurrences of its ids.
-fn count_ids(locals: &[LocalVocab], encoded: &[Vec<EncodedChunk>]) -> Vec<Vec<u64>> {
+fn count_ids(locals: &[LocalVocab], encoded: &[Vec<EncodedChunk>]) -> Vec<Vec<u32>> {
     let count = |(own, chunks): (&LocalVocab, &Vec<EncodedChunk>)| {
-        let mut counts = vec![0; own.len()];
-        chunks.iter().flat_map(|chunk| &chunk.ids).for_each(|&id| counts[id as usize] += 1);
+        let mut counts = vec![0_u32; own.len()];
+        for &id in chunks.iter().flat_map(|chunk| &chunk.ids) {
+            counts[id as usize] = counts[id as usize].saturating_add(1);
+        }
         counts
     };
     locals.par_iter().zip(encoded).map(count).collect()
 }
 
 /// The sums of `counts`, whose ids `maps` map to `len` final ones; without maps, ids are final.
-fn add_counts(mut counts: Vec<Vec<u64>>, maps: &[Vec<u32>], len: usize) -> Vec<u64> {
+fn add_counts(mut counts: Vec<Vec<u32>>, maps: &[Vec<u32>], len: usize) -> Vec<u32> {
     if maps.is_empty() {
         return counts.pop().unwrap_or_default();
     }
-    let mut sums = vec![0; if counts.is_empty() { 0 } else { len }];
+    let mut sums = vec![0_u32; if counts.is_empty() { 0 } else { len }];
     // A thread that came too late for any text knows the marks, but has no counts.
     for (&id, count) in maps.iter().zip(&counts).flat_map(|(map, counts)| map.iter().zip(counts)) {
-        sums[id as usize] += count;
+        sums[id as usize] = sums[id as usize].saturating_add(*count);
     }
     sums
 }
@@ -399,8 +488,8 @@ struct UnknownRecorder<'a> {
 }
 
 impl VocabLookup for UnknownRecorder<'_> {
-    fn vocab(&self) -> &Vocab {
-        self.vocab
+    fn prefetch(&mut self, keys: impl Iterator<Item = Key> + Clone) {
+        self.vocab.prefetch(keys);
     }
 
     fn id(&mut self, key: Key, word: &[u8], at: usize) -> Result<Option<u32>> {
@@ -526,7 +615,7 @@ fn encode_words(
         words.ids.push(BOS);
     }
     pre_tokenize(&chunk.bytes, |tokens| {
-        words.lookup.vocab().prefetch(tokens.iter().map(|token| token.key));
+        words.lookup.prefetch(tokens.iter().map(|token| token.key));
         tokens.iter().try_for_each(|&token| words.push(token))
     })?;
     if lines && newline {
@@ -750,10 +839,11 @@ mod tests {
         }
         let text = Span::from_text("memory", "a b a\n");
         let options = EncodeOptions { threads: 2, ..EncodeOptions::default() };
-        let learn = || learn_word_tokenizer(&[text], TextMode::Line, options, &WordVocabulary::default());
+        let learn =
+            || learn_word_tokenizer(&[text], TextMode::Line, options, &WordVocabulary::default(), None);
         let (tokenizer, _, frequencies) = learn().unwrap();
         let of = |word: &str| frequencies[tokenizer.id(word.as_bytes()).unwrap() as usize];
-        assert_eq!((of("a"), of("b"), frequencies.iter().sum::<u64>()), (2, 1, 5));
+        assert_eq!((of("a"), of("b"), frequencies.iter().sum::<u32>()), (2, 1, 5));
     }
 
     proptest! {

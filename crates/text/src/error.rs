@@ -171,6 +171,16 @@ pub enum Error {
         /// The maximum.
         limit: usize,
     },
+    /// More words than fit into the memory for them.
+    #[error("the text has more words than fit into {limit} bytes: {words} so far, which need {needed}")]
+    TooManyWords {
+        /// The number of words so far.
+        words: u64,
+        /// The memory that they need, in bytes.
+        needed: u64,
+        /// The memory that there is, in bytes.
+        limit: u64,
+    },
     /// An embedded corpus that does not exist.
     #[error("there is no embedded corpus named \"{0}\"")]
     NoSuchCorpus(String),

@@ -34,7 +34,7 @@ pub use clean::{InvalidBytes, NormalForm};
 pub use common_text::CommonText;
 pub use compression::{Compression, Compressor};
 pub use corpus::{Corpus, DataOptions, EvaluationText, Texts, encode_files, encode_text};
-pub use encode::UnknownText;
+pub use encode::{UnknownText, WordMemory};
 pub use encode_options::{EncodeOptions, LastLine, LiteralSpecials};
 pub use error::{Error, Result};
 pub use inputs::{InputOptions, NoText, NoTexts, is_pipe, is_standard_input, open_converted};

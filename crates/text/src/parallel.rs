@@ -46,11 +46,11 @@ pub(crate) fn for_each_of<State: Send>(
 ///
 /// # Errors
 /// As [`for_each_chunk`]; an error of `write`.
-pub(crate) fn write_in_order<Counts: Default + Send>(
+pub(crate) fn write_in_order<Counts: Default + Send, Encoded: Default + Send>(
     chunks: TextChunks,
     threads: usize,
-    encode: impl Fn(&mut Counts, &mut TextWarnings, &mut TextChunk, &mut Vec<u32>) -> Result<()> + Sync,
-    write: impl FnMut(&[u32]) -> Result<()> + Send,
+    encode: impl Fn(&mut Counts, &mut TextWarnings, &mut TextChunk, &mut Encoded) -> Result<()> + Sync,
+    write: impl FnMut(Encoded) -> Result<()> + Send,
 ) -> Result<(Vec<Counts>, TextWarnings)> {
     let queue = Queue {
         state: Mutex::new(QueueState { next: 0, waiting: BTreeMap::new(), is_over: false, write }),
@@ -62,9 +62,9 @@ pub(crate) fn write_in_order<Counts: Default + Send>(
         || Ok(Counts::default()),
         |counts, warnings, chunk, piece| {
             let guard = EndQueue(&queue);
-            let mut ids = Vec::new();
-            chunk.visit(piece, warnings, |piece, warnings| encode(counts, warnings, piece, &mut ids))?;
-            queue.put(chunk.index, ids)?;
+            let mut encoded = Encoded::default();
+            chunk.visit(piece, warnings, |piece, warnings| encode(counts, warnings, piece, &mut encoded))?;
+            queue.put(chunk.index, encoded)?;
             std::mem::forget(guard);
             Ok(())
         },
@@ -75,32 +75,32 @@ pub(crate) fn write_in_order<Counts: Default + Send>(
 const MAX_WAITING: usize = 64;
 
 /// Brings chunks into the order of the text.
-struct Queue<W> {
-    state: Mutex<QueueState<W>>,
+struct Queue<Encoded, W> {
+    state: Mutex<QueueState<Encoded, W>>,
     moved: Condvar,
 }
 
-struct QueueState<W> {
+struct QueueState<Encoded, W> {
     /// The index of the chunk to write next.
     next: usize,
-    waiting: BTreeMap<usize, Vec<u32>>,
+    waiting: BTreeMap<usize, Encoded>,
     /// Whether a chunk failed, so that later ones need not be written.
     is_over: bool,
     write: W,
 }
 
-impl<W: FnMut(&[u32]) -> Result<()>> Queue<W> {
-    fn put(&self, index: usize, ids: Vec<u32>) -> Result<()> {
+impl<Encoded, W: FnMut(Encoded) -> Result<()>> Queue<Encoded, W> {
+    fn put(&self, index: usize, encoded: Encoded) -> Result<()> {
         let mut state = lock(&self.state);
         // The thread with the next chunk never waits.
         while state.waiting.len() >= MAX_WAITING && index != state.next && !state.is_over {
             state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.waiting.insert(index, ids);
+        state.waiting.insert(index, encoded);
         let QueueState { next, waiting, is_over, write } = &mut *state;
         let before = *next;
-        while let Some(ids) = waiting.remove(next).filter(|_| !*is_over) {
-            write(&ids)?;
+        while let Some(encoded) = waiting.remove(next).filter(|_| !*is_over) {
+            write(encoded)?;
             *next += 1;
         }
         if *next > before {
@@ -111,9 +111,9 @@ impl<W: FnMut(&[u32]) -> Result<()>> Queue<W> {
 }
 
 /// Ends a queue when a thread fails or panics before its chunk is in it.
-struct EndQueue<'a, W>(&'a Queue<W>);
+struct EndQueue<'a, Encoded, W>(&'a Queue<Encoded, W>);
 
-impl<W> Drop for EndQueue<'_, W> {
+impl<Encoded, W> Drop for EndQueue<'_, Encoded, W> {
     fn drop(&mut self) {
         lock(&self.0.state).is_over = true;
         self.0.moved.notify_all();

@@ -76,22 +76,23 @@ impl WordVocabulary {
     }
 
     /// The choice among the words of `vocab`, which occur `counts` times, and whether each is kept.
-    pub(crate) fn choose(&self, vocab: &Vocab, mode: TextMode, counts: &[u64]) -> (WordChoice, Vec<bool>) {
+    pub(crate) fn choose(&self, vocab: &Vocab, mode: TextMode, counts: &[u32]) -> (WordChoice, Vec<bool>) {
         let (words, special) = (vocab.words(), special_tokens(mode));
         let is_word = |id: usize| id >= special.len() && words.get(id) != Some("\n");
         let min_count = match self.min_count {
             MinCount::Fixed(count) => count.max(1),
             MinCount::Auto => {
                 let once = (0..words.len()).into_par_iter().filter(|&id| counts[id] == 1 && is_word(id));
-                let starts = special.iter().position(|&name| name == BOS).map_or(0, |id| counts[id]);
-                let tokens = counts.iter().sum::<u64>() - starts;
+                let starts =
+                    special.iter().position(|&name| name == BOS).map_or(0, |id| u64::from(counts[id]));
+                let tokens = counts.iter().map(|&count| u64::from(count)).sum::<u64>() - starts;
                 let once = once.count() as u64;
                 if once > 0 && 1000 * once >= tokens && 2 * once < tokens { 2 } else { 1 }
             }
         };
         let is_kept = |id: usize| {
             !is_word(id)
-                || (min_count == 1 || counts[id] >= min_count)
+                || (min_count == 1 || u64::from(counts[id]) >= min_count)
                     && self.list.as_ref().is_none_or(|list| list.contains(words.get(id).unwrap_or_default()))
         };
         let mut kept: Vec<bool> = (0..words.len()).into_par_iter().map(is_kept).collect();

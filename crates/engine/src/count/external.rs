@@ -19,7 +19,7 @@ use surprisal_platform::{disk, memory};
 use surprisal_store::lock::Lock;
 use surprisal_store::spill::{Spill, SpillReader, SpillWriter};
 use surprisal_store::{Error as StoreError, atomic};
-use surprisal_text::{Corpus, DataOptions, Tokenizer};
+use surprisal_text::{Corpus, DataOptions, Error as TextError, Tokenizer};
 
 use crate::error::{Advice, Error, Result};
 use crate::events::{Context, Event, Note};
@@ -51,11 +51,46 @@ const STREAM_BYTES: f64 = 24.0;
 /// The tokens that a core handles per second, roughly, of all passes together.
 const TOKENS_PER_SECOND: f64 = 8e5;
 
-/// The memory of a vocabulary in bytes: the strings of its tokens, and 100 bytes for each in tables
-/// and in the arrays of single words.
-pub(crate) fn vocabulary_memory(tokenizer: &Tokenizer) -> u64 {
-    let ids = 0..tokenizer.vocab_size() as u32;
-    ids.map(|id| tokenizer.token_bytes(id).len() as u64 + 100).sum()
+/// The bytes of a word in arrays of single words, beside the vocabulary: its number of occurrences,
+/// its partition, its probability, and its part of bit sets.
+pub(super) const BYTES_PER_WORD: u64 = 12;
+
+/// The memory of a vocabulary in bytes, with the arrays of single words.
+fn vocabulary_memory(tokenizer: &Tokenizer) -> u64 {
+    tokenizer.memory() + BYTES_PER_WORD * tokenizer.vocab_size() as u64
+}
+
+/// The number of tokens that occur `frequencies` times.
+///
+/// # Errors
+/// 2³² occurrences of a token or more, which counts do not hold.
+pub(super) fn tokens(frequencies: &[u32]) -> Result<u64> {
+    if frequencies.contains(&u32::MAX) {
+        return Err(Error::usage("a token occurs 2³² times or more").hint(Advice::CountLess));
+    }
+    Ok(frequencies.iter().map(|&frequency| u64::from(frequency)).sum())
+}
+
+/// Adds the occurrences of tokens, at most 2³² − 1.
+pub(super) fn add_frequencies(ids: &[u32], frequencies: &mut [u32]) {
+    for &id in ids {
+        frequencies[id as usize] = frequencies[id as usize].saturating_add(1);
+    }
+}
+
+/// The error of words that do not fit into memory, in words.
+pub(super) fn too_many_words(error: TextError) -> Error {
+    match error {
+        TextError::TooManyWords { words, needed, limit } => Error::usage(format!(
+            "the words of this text do not fit into memory: {} so far need {} ({:.0} bytes each), and the limit is {}",
+            many(words, "word"),
+            bytes(needed),
+            needed as f64 / words as f64,
+            bytes(limit)
+        ))
+        .hint(Advice::FewerWords),
+        error => error.into(),
+    }
 }
 
 /// A text that is counted in bounded memory.
@@ -63,7 +98,7 @@ pub(crate) struct Work<'a> {
     pub(crate) corpus: &'a Corpus,
     pub(crate) data: &'a DataOptions,
     pub(crate) tokenizer: &'a Tokenizer,
-    pub(crate) frequencies: &'a [u64],
+    pub(crate) frequencies: &'a [u32],
     pub(crate) config: &'a NgramConfig,
     /// The most memory in bytes.
     pub(crate) memory: u64,
@@ -164,29 +199,38 @@ struct PartitionDescription {
     text_prefix: Vec<u32>,
 }
 
-/// A part of the text on its way to be sorted.
-struct Part {
-    tokens: Vec<u32>,
-    own: usize,
-    before: Option<u32>,
-}
-
 impl Work<'_> {
+    /// The number of tokens.
+    pub(crate) fn tokens(&self) -> u64 {
+        self.frequencies.iter().map(|&frequency| u64::from(frequency)).sum()
+    }
+
     /// Counts the text.
     ///
     /// # Errors
     /// Too little memory or disk; a text that cannot be read; a damaged temporary file.
     pub(crate) fn run(&self, ctx: &Context<'_>) -> Result<Streams> {
-        let tokens: u64 = self.frequencies.iter().sum();
+        let tokens = self.tokens();
         let vocabulary = vocabulary_memory(self.tokenizer);
         let free = self.memory.saturating_sub(vocabulary);
-        let mut most = self.frequencies.to_vec();
-        most.sort_unstable_by(|a, b| b.cmp(a));
-        let frequent = most.iter().take(ctx.pool.threads()).sum::<u64>() as f64 / tokens.max(1) as f64;
-        drop(most);
+        // The most frequent words, one per thread.
+        let mut most = vec![0; ctx.pool.threads()];
+        for &frequency in self.frequencies {
+            if frequency > most[0] {
+                most[0] = frequency;
+                most.sort_unstable();
+            }
+        }
+        let frequent = most.into_iter().map(f64::from).sum::<f64>() / tokens.max(1) as f64;
         // The next part is read meanwhile.
         let per_token = TextPart::memory(frequent) + 4.0;
-        let mut share = ((free - READING_BYTES.min(free / 4)) as f64 / per_token) as usize;
+        let room = (free - READING_BYTES.min(free / 4)) as f64;
+        // A part has fewer different words than if they were spread evenly.
+        let portion = (room / per_token / tokens.max(1) as f64).min(1.0);
+        let different = |&frequency: &u32| 1.0 - (1.0 - portion).powi(frequency.min(1 << 20) as i32);
+        let words = self.frequencies.iter().map(different).sum::<f64>();
+        let room = room - (TextPart::BYTES_PER_WORD * words).min(room / 2.0);
+        let mut share = (room / per_token) as usize;
         if share < MIN_PART {
             return Err(self.too_little(vocabulary, vocabulary + (MIN_PART as f64 * per_token) as u64));
         }
@@ -251,7 +295,7 @@ impl Work<'_> {
         if runs.iter().any(Option::is_none) {
             ctx.phase("sorting parts of the text", parts as u64)?;
             let reader = Pool::new(ctx.pool.threads())?;
-            let (send, receive) = mpsc::sync_channel::<Part>(0);
+            let (send, receive) = mpsc::sync_channel::<TextPart>(0);
             let read = || reader.install(|| self.read(share, send));
             std::thread::scope(|scope| -> Result<()> {
                 let reading = std::thread::Builder::new().spawn_scoped(scope, read);
@@ -282,7 +326,7 @@ impl Work<'_> {
     }
 
     /// Reads the text and sends its parts.
-    fn read(&self, share: usize, send: mpsc::SyncSender<Part>) -> Result<()> {
+    fn read(&self, share: usize, send: mpsc::SyncSender<TextPart>) -> Result<()> {
         let after = self.config.order - 1;
         let mut before = None;
         let room = share + after + (1 << 16);
@@ -294,7 +338,7 @@ impl Work<'_> {
                 let mut next = Vec::with_capacity(room);
                 next.extend_from_slice(&tokens[share..]);
                 tokens.truncate(share + after);
-                let part = Part { own: share, before, tokens: std::mem::replace(&mut tokens, next) };
+                let part = TextPart { own: share, before, tokens: std::mem::replace(&mut tokens, next) };
                 before = Some(part.tokens[share - 1]);
                 send.send(part).map_err(stopped)?;
             }
@@ -302,14 +346,14 @@ impl Work<'_> {
         })?;
         if !tokens.is_empty() {
             // The receiver knows that it has stopped.
-            drop(send.send(Part { own: tokens.len(), before, tokens }));
+            drop(send.send(TextPart { own: tokens.len(), before, tokens }));
         }
         Ok(())
     }
 
     fn sort(
         &self,
-        part: Part,
+        part: TextPart,
         number: usize,
         folder: &Folder,
         layout: &Layout,
@@ -318,10 +362,9 @@ impl Work<'_> {
     ) -> Result<(Spill, RunDescription)> {
         let writer = SpillWriter::create(folder.file("run", number), layout.partitions())?;
         let put = |partition, block: &[u8]| writer.append(partition, block).map_err(stream_error);
-        let text = TextPart { tokens: &part.tokens, own: part.own, before: part.before };
-        pool.install(|| text.sort(layout, before, &put))?;
         let first = &part.tokens[..part.tokens.len().min(layout.order - 1)];
         let text_prefix = if number == 0 && layout.bos.is_none() { first.to_vec() } else { Vec::new() };
+        pool.install(|| part.sort(layout, before, &put))?;
         let description = RunDescription { text_prefix };
         Ok((writer.finish(&description)?, description))
     }
@@ -339,13 +382,13 @@ pub(super) struct Job<'a> {
 impl<'a> Job<'a> {
     pub(super) fn new(
         config: &NgramConfig,
-        frequencies: &[u64],
+        frequencies: &[u32],
         memory: u64,
         room: &'a Room,
         text_prefix: Vec<u32>,
         pool: &Pool,
     ) -> Result<Self> {
-        let tokens: u64 = frequencies.iter().sum();
+        let tokens = tokens(frequencies)?;
         let sorted = tokens as f64 * 8.0 * pool.threads() as f64;
         let partitions = (4.0 * sorted / (SORT_SHARE * memory as f64)).ceil() as usize;
         let partitions = partitions.clamp(8 * pool.threads(), MAX_PARTITIONS);

@@ -144,7 +144,7 @@ impl Streams {
     ) -> Result<arpa::Written> {
         let (layout, pool) = (&self.layout, ctx.pool);
         let partitions = layout.partitions();
-        let spelling = pool.install(|| Spelling::new(tokenizer));
+        let spelling = pool.install(|| Spelling::new(tokenizer, self.memory / 4));
         let mut file = arpa::StreamWriter::create(path, smoothed, tokenizer)?;
         ctx.phase("writing the model", (layout.order * partitions) as u64)?;
         let block = (self.memory as usize / 16 / pool.threads() / partitions).clamp(1 << 10, 1 << 16);
@@ -191,7 +191,7 @@ impl Streams {
         part: Option<&Part>,
         ctx: &Context<'_>,
     ) -> Result<u64> {
-        let spelling = ctx.pool.install(|| Spelling::new(tokenizer));
+        let spelling = ctx.pool.install(|| Spelling::new(tokenizer, self.memory / 4));
         let mut file = counts::TsvStream::create(path, part)?;
         for len in 0..self.layout.order {
             let queue = InOrder::new(self.memory as usize / 16, |lines: &[u8]| Ok(file.put(lines)?));

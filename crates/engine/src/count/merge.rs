@@ -8,7 +8,7 @@ use surprisal_model::ngram::external::Rows;
 use surprisal_store::spill::{Spill, SpillWriter};
 use surprisal_text::{Compression, Tokenizer};
 
-use super::external::{Folder, Job, Room, Streams, limit, stream_error, vocabulary_memory};
+use super::external::{Folder, Job, Room, Streams, limit, stream_error};
 use crate::error::{Advice, Error, Result};
 use crate::events::{Context, Event};
 use crate::kind::Kind;
@@ -16,6 +16,13 @@ use crate::wording::many;
 
 /// The bytes of merging an n-gram in memory: as counts, as sums and while these are sorted.
 const BYTES_PER_GRAM: u64 = 60;
+
+/// The memory of the words of all files in bytes: their strings, and 100 bytes for each in tables
+/// and in the arrays of single words, in one file and merged.
+fn vocabulary_memory(tokenizer: &Tokenizer) -> u64 {
+    let ids = 0..tokenizer.vocab_size() as u32;
+    2 * ids.map(|id| tokenizer.token_bytes(id).len() as u64 + 100).sum::<u64>()
+}
 
 /// Whether the files are counts that can be read n-gram by n-gram.
 pub(super) fn can_stream(paths: &[PathBuf]) -> Result<bool> {
@@ -70,10 +77,13 @@ pub(super) fn merge(
     let config = NgramConfig { order, bos: tokenizer.bos(), unk: tokenizer.unk(), ..config.clone() };
     let mut frequencies = vec![0; tokenizer.vocab_size()];
     for (reader, ids) in readers.iter().zip(&ids) {
-        reader.each_word(|word, count| frequencies[ids[word as usize] as usize] += u64::from(count))?;
+        reader.each_word(|word, count| {
+            let sum: &mut u32 = &mut frequencies[ids[word as usize] as usize];
+            *sum = sum.saturating_add(count);
+        })?;
     }
     let memory = limit(room);
-    let vocabulary = vocabulary_memory(&tokenizer) * 2;
+    let vocabulary = vocabulary_memory(&tokenizer);
     let free = memory.saturating_sub(vocabulary);
     if free < vocabulary / 4 + (1 << 16) {
         let (needed, limit) = (crate::wording::bytes(2 * vocabulary), crate::wording::bytes(memory));

@@ -12,7 +12,7 @@ use surprisal_text::{
     NormalForm, TextMode, Tokenizer, TokenizerKind, WordVocabulary, is_pipe,
 };
 
-use super::external::Room;
+use super::external::{self, Room};
 use super::{Counted, Files, Place, Tokens, count_in, merge, words};
 use crate::error::{Error, ExitKind, Result};
 use crate::events::{Context, Event, Note, RunId};
@@ -79,7 +79,8 @@ pub(super) fn count(
         // It depends on the whole text.
         ctx.phase("reading words", 0)?;
         let corpus = ctx.pool.install(|| Corpus::whole(data, None))?;
-        let (tokenizer, _, note) = ctx.pool.install(|| words(&corpus, kind, vocabulary, None))?;
+        let (tokenizer, _, note) =
+            ctx.pool.install(|| words(&corpus, kind, vocabulary, None, external::limit(room)))?;
         note.map_or(Ok(()), |note| ctx.note(note))?;
         known = Some(tokenizer);
     }

@@ -9,7 +9,7 @@ use surprisal_text::Tokenizer;
 use super::write::{END, Written, head, notices, push_log10, supported};
 use crate::Result;
 use crate::file::FileWriter;
-use crate::token_strings::{StringTable, TextBuffer};
+use crate::token_strings::{StringTable, TextBuffer, spell};
 
 /// The number of back-off weights whose text is kept, a power of two.
 const KEPT: usize = 1 << 12;
@@ -58,7 +58,7 @@ impl<'a> StreamWriter<'a> {
     ///
     /// # Errors
     /// A failure to write.
-    pub fn finish(mut self, spelling: &Spelling) -> Result<Written> {
+    pub fn finish(mut self, spelling: &Spelling<'_>) -> Result<Written> {
         self.writer.put(END)?;
         let zeros = spelling.zeros.load(Ordering::Relaxed);
         let notices = notices(self.tokenizer, self.smoothed.unseen_context_factor(), zeros);
@@ -67,26 +67,35 @@ impl<'a> StreamWriter<'a> {
 }
 
 /// The strings of the tokens.
-pub struct Spelling {
+pub struct Spelling<'a> {
+    /// Those of the first tokens, of which most text consists.
     strings: StringTable,
-    bos: Option<u32>,
+    tokenizer: &'a Tokenizer,
     zeros: AtomicBool,
 }
 
-impl Spelling {
-    /// Those of `tokenizer`.
-    pub fn new(tokenizer: &Tokenizer) -> Self {
-        let strings = StringTable::from_tokenizer(tokenizer);
-        Self { strings, bos: tokenizer.bos(), zeros: AtomicBool::new(false) }
+impl<'a> Spelling<'a> {
+    /// Those of `tokenizer`, as many at hand as fit into about `memory` bytes.
+    pub fn new(tokenizer: &'a Tokenizer, memory: u64) -> Self {
+        let strings = StringTable::first_of(tokenizer, memory as usize / StringTable::BYTES_PER_TOKEN);
+        Self { strings, tokenizer, zeros: AtomicBool::new(false) }
     }
 
-    /// The memory per word in bytes, of words of the usual lengths.
-    pub const BYTES_PER_WORD: u64 = 40;
+    /// Appends a token and a space.
+    #[inline]
+    fn put(&self, id: u32, text: &mut TextBuffer) {
+        if (id as usize) < self.strings.len() {
+            return self.strings.put(id, text);
+        }
+        text.extend(&spell(self.tokenizer, id));
+        text.push(b' ');
+    }
 }
 
 /// The lines of n-grams as text.
 pub struct Lines<'a> {
-    spelling: &'a Spelling,
+    spelling: &'a Spelling<'a>,
+    bos: Option<u32>,
     text: TextBuffer,
     /// Back-off weights by their bits.
     backoffs: Vec<(u64, TextBuffer)>,
@@ -95,16 +104,16 @@ pub struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     /// No lines yet.
-    pub fn new(spelling: &'a Spelling) -> Self {
+    pub fn new(spelling: &'a Spelling<'_>) -> Self {
         let backoffs = (0..KEPT).map(|_| (u64::MAX, TextBuffer::default())).collect();
-        Self { spelling, text: TextBuffer::default(), backoffs, zeros: false }
+        Self { spelling, bos: spelling.tokenizer.bos(), text: TextBuffer::default(), backoffs, zeros: false }
     }
 
     /// Appends a line.
     #[inline]
     pub fn push(&mut self, gram: &Gram, probability: f64, backoff: Option<f64>) {
         let (text, words) = (&mut self.text, gram.words());
-        if words.len() == 1 && Some(words[0]) == self.spelling.bos {
+        if words.len() == 1 && Some(words[0]) == self.bos {
             text.push(b'0');
         } else {
             self.zeros |= probability <= 0.0;
@@ -112,7 +121,7 @@ impl<'a> Lines<'a> {
         }
         text.push(b'\t');
         for &word in words {
-            self.spelling.strings.put(word, text);
+            self.spelling.put(word, text);
         }
         if let Some(backoff) = backoff {
             text.end_in(b'\t');
@@ -135,7 +144,7 @@ impl<'a> Lines<'a> {
     /// Appends a line with the number of occurrences instead.
     pub fn push_count(&mut self, gram: &Gram) {
         for &word in gram.words() {
-            self.spelling.strings.put(word, &mut self.text);
+            self.spelling.put(word, &mut self.text);
         }
         self.text.end_in(b'\t');
         self.text.extend(gram.count.to_string().as_bytes());

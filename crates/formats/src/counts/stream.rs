@@ -28,7 +28,7 @@ pub fn write_streamed(
 ) -> Result<u64> {
     let layout = streams.layout();
     let vocab_size = layout.vocab_size as u32;
-    let (vocabulary, words) = Vocabulary::encode(tokenizer)?;
+    let vocabulary = Vocabulary::of(tokenizer);
     let order = |(len, totals): (usize, &OrderTotals)| {
         let grams = if len == 0 { u64::from(vocab_size) } else { totals.grams };
         let grams = u32::try_from(grams).map_err(|_| {
@@ -49,7 +49,7 @@ pub fn write_streamed(
     let emit = |section: usize, put: &mut Put<'_>| {
         let len = section / SECTIONS_PER_ORDER;
         if len == layout.order {
-            return put(&words);
+            return Vocabulary::emit(tokenizer, put);
         }
         match section % SECTIONS_PER_ORDER {
             0 if len == 0 => Ok(()),

@@ -64,12 +64,12 @@ pub fn write_streamed(
     trie: &StreamedTrie<'_>,
     tokenizer: &Tokenizer,
 ) -> Result<u64> {
-    let (vocabulary, words) = Vocabulary::encode(tokenizer)?;
+    let vocabulary = Vocabulary::of(tokenizer);
     let (config, report) = (smoothed.config.clone(), smoothed.report.clone());
     let header = Header { trie: trie.header.clone(), config, report, vocabulary };
     let mut writer = FileWriter::create(path)?;
     let emit = |section, put: &mut Put<'_>| {
-        if section < trie.sections() { trie.section(section, put) } else { put(&words) }
+        if section < trie.sections() { trie.section(section, put) } else { Vocabulary::emit(tokenizer, put) }
     };
     container::write_emitted(&FORMAT, &header, trie.sections() + 1, &emit, &mut |bytes| writer.put(bytes))?;
     writer.commit()

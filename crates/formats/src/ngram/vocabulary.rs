@@ -1,9 +1,14 @@
 //! Binary encoding of tokenizers: 300,000 words as JSON would take longer to read than the model.
 
 use serde::{Deserialize, Serialize};
+use surprisal_model::Error as ModelError;
+use surprisal_model::ngram::external::Put;
 use surprisal_text::{TextMode, Tokenizer, TokenizerKind};
 
 use crate::{Error, Result};
+
+/// The bytes that are passed on at a time.
+const PIECE_BYTES: usize = 1 << 16;
 
 /// The description of an encoded tokenizer.
 #[derive(Debug, Serialize, Deserialize)]
@@ -25,21 +30,38 @@ enum Form {
 }
 
 impl Vocabulary {
+    /// The description of a tokenizer.
+    pub(crate) fn of(tokenizer: &Tokenizer) -> Self {
+        let form = if tokenizer.words().is_some() { Form::List(tokenizer.kind()) } else { Form::Json };
+        Self { form, unit: tokenizer.mode(), tokens: tokenizer.vocab_size() as u32 }
+    }
+
+    /// Passes the bytes of a tokenizer to `put`.
+    pub(crate) fn emit(tokenizer: &Tokenizer, put: &mut Put<'_>) -> Result<(), ModelError> {
+        let Some(words) = tokenizer.words() else {
+            let json = tokenizer.to_json().map_err(|error| ModelError::Stream(Box::new(error)))?;
+            return put(&json);
+        };
+        let mut bytes = Vec::new();
+        for word in words {
+            push_len(word.len(), &mut bytes);
+            bytes.extend_from_slice(word.as_bytes());
+            if bytes.len() >= PIECE_BYTES {
+                put(&bytes)?;
+                bytes.clear();
+            }
+        }
+        put(&bytes)
+    }
+
     /// Encodes a tokenizer into a description and bytes.
     pub(crate) fn encode(tokenizer: &Tokenizer) -> Result<(Self, Vec<u8>)> {
-        let (form, bytes) = match tokenizer.words() {
-            Some(words) => {
-                let mut bytes = Vec::new();
-                for word in words {
-                    push_len(word.len(), &mut bytes);
-                    bytes.extend_from_slice(word.as_bytes());
-                }
-                (Form::List(tokenizer.kind()), bytes)
-            }
-            None => (Form::Json, tokenizer.to_json()?),
-        };
-        let tokens = tokenizer.vocab_size() as u32;
-        Ok((Self { form, unit: tokenizer.mode(), tokens }, bytes))
+        let mut bytes = Vec::new();
+        Self::emit(tokenizer, &mut |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        })?;
+        Ok((Self::of(tokenizer), bytes))
     }
 
     /// Decodes the tokenizer.

@@ -1,14 +1,17 @@
 //! Strings in one allocation.
 
+use std::ops::Range;
+
 use super::MAX_VOCABULARY;
 use super::key::Key;
 use crate::error::{Error, Result};
+use surprisal_platform::prefetch::prefetch;
 
 /// Strings by id, concatenated.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StringArena {
     text: String,
-    ends: Vec<usize>,
+    ends: Vec<u32>,
 }
 
 impl StringArena {
@@ -25,11 +28,35 @@ impl StringArena {
         self.text.len()
     }
 
+    /// Prefetches the end of word `id`.
+    #[inline]
+    pub(super) fn prefetch_end(&self, id: usize) {
+        prefetch(&self.ends, id);
+    }
+
+    /// Prefetches the bytes of word `id`.
+    #[inline]
+    pub(super) fn prefetch_word(&self, id: usize) {
+        if let Some(range) = self.range(id) {
+            prefetch(self.text.as_bytes(), range.start);
+        }
+    }
+
     #[inline]
     pub(crate) fn get(&self, id: usize) -> Option<&str> {
-        let end = *self.ends.get(id)?;
-        let start = if id == 0 { 0 } else { self.ends[id - 1] };
-        self.text.get(start..end)
+        self.text.get(self.range(id)?)
+    }
+
+    /// The bytes of word `id`.
+    #[inline]
+    pub(super) fn get_bytes(&self, id: usize) -> Option<&[u8]> {
+        self.text.as_bytes().get(self.range(id)?)
+    }
+
+    #[inline]
+    fn range(&self, id: usize) -> Option<Range<usize>> {
+        let end = *self.ends.get(id)? as usize;
+        Some(if id == 0 { 0 } else { self.ends[id - 1] as usize }..end)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
@@ -39,16 +66,14 @@ impl StringArena {
     /// The lookup key of word `id`.
     #[inline]
     pub(crate) fn key(&self, id: usize) -> Option<Key> {
-        let end = *self.ends.get(id)?;
-        let start = if id == 0 { 0 } else { self.ends[id - 1] };
-        Some(Key::at(self.text.as_bytes(), start..end))
+        Some(Key::at(self.text.as_bytes(), self.range(id)?))
     }
 
     /// All words with their keys.
     pub(crate) fn keyed(&self) -> impl Iterator<Item = (Key, &str)> {
         let mut start = 0;
         self.ends.iter().map(move |&end| {
-            let word = std::mem::replace(&mut start, end)..end;
+            let word = std::mem::replace(&mut start, end as usize)..end as usize;
             (Key::at(self.text.as_bytes(), word.clone()), &self.text[word])
         })
     }
@@ -66,10 +91,12 @@ impl StringArena {
                 return Err(Error::VocabularyTooLarge { size: ends.len() + 1, limit: MAX_VOCABULARY });
             }
             bytes.extend_from_slice(word);
-            ends.push(bytes.len());
+            ends.push(offset(bytes.len())?);
         }
         match String::from_utf8(bytes) {
-            Ok(text) if ends.iter().all(|&end| text.is_char_boundary(end)) => Ok(Self { text, ends }),
+            Ok(text) if ends.iter().all(|&end| text.is_char_boundary(end as usize)) => {
+                Ok(Self { text, ends })
+            }
             _ => Err(Error::Tokenizer("one of its words is not UTF-8".into())),
         }
     }
@@ -82,8 +109,15 @@ impl StringArena {
         if id >= MAX_VOCABULARY {
             return Err(Error::VocabularyTooLarge { size: id + 1, limit: MAX_VOCABULARY });
         }
+        let end = offset(self.text.len() + word.len())?;
         self.text.push_str(word);
-        self.ends.push(self.text.len());
+        self.ends.push(end);
         Ok(id as u32)
     }
+}
+
+/// A position in the bytes of all words.
+#[inline]
+fn offset(bytes: usize) -> Result<u32> {
+    u32::try_from(bytes).map_err(|_| Error::Tokenizer("its words have more than 4 GiB together".into()))
 }

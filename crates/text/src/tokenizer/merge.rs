@@ -46,8 +46,9 @@ impl LocalVocab {
 }
 
 impl VocabLookup for &mut LocalVocab {
-    fn vocab(&self) -> &Vocab {
-        &self.vocab
+    #[inline]
+    fn prefetch(&mut self, keys: impl Iterator<Item = Key> + Clone) {
+        self.vocab.prefetch(keys);
     }
 
     #[inline]

@@ -316,6 +316,12 @@ impl Tokenizer {
         self.codec().vocab_size()
     }
 
+    /// The memory in bytes, about.
+    pub fn memory(&self) -> u64 {
+        let each = |id| self.token_bytes(id).len() as u64 + 100;
+        self.codec().vocab().map_or_else(|| (0..self.vocab_size() as u32).map(each).sum(), Vocab::memory)
+    }
+
     /// `<unk>`, the token of everything outside the vocabulary, if there is one.
     pub fn unk(&self) -> Option<u32> {
         self.codec().special_ids().unk

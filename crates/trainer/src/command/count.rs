@@ -225,6 +225,9 @@ fn room(arguments: &cli::RoomArgs, files: &Files) -> Result<Room> {
         let message = format!("--temp: cannot write into `{}`, which is no folder", folder.display());
         return Err(Error::usage(message).hint("make the folder, or name another"));
     }
+    if arguments.memory.is_some() {
+        surprisal_platform::counting_allocator::return_freed_memory();
+    }
     Ok(files.room(arguments.memory, arguments.temp.clone()))
 }
 

@@ -108,6 +108,8 @@ fn what_needs_all_ngrams_in_memory_says_so() {
         .refused(2, &["quantising", "export"]);
     run(&bench, "count a.txt --out m.arpa -S 50K -T temp")
         .refused(2, &["needs at least", "words", "bytes each", "--memory", "--min-count", "--vocab-size"]);
+    run(&bench, "count a.txt --out m.arpa -S 10K -T temp")
+        .refused(2, &["so far need", "words", "bytes each", "--memory", "--min-count", "--vocab-size"]);
     assert!(!bench.path().join("m.arpa").exists());
 }
 

@@ -63,16 +63,17 @@ impl Layout {
     ///
     /// # Errors
     /// [`Error::Config`] for an invalid order.
-    pub fn new(order: usize, bos: Option<u32>, frequencies: &[u64], partitions: usize) -> Result<Self> {
+    pub fn new(order: usize, bos: Option<u32>, frequencies: &[u32], partitions: usize) -> Result<Self> {
         super::counts::check_order(order)?;
         if order < 2 {
             return Err(Error::Config("single words are counted in memory".into()));
         }
-        let total: u64 = frequencies.iter().sum();
+        let total: u64 = frequencies.iter().map(|&frequency| u64::from(frequency)).sum();
         let share = total.div_ceil(partitions.clamp(1, MAX_PARTITIONS / 2) as u64).max(1);
         let (mut starts, mut filled) = (vec![0], 0);
         let mut partition_of = Vec::with_capacity(frequencies.len());
         for (word, &frequency) in frequencies.iter().enumerate() {
+            let frequency = u64::from(frequency);
             if filled > 0 && filled + frequency > share {
                 starts.push(word as u32);
                 filled = 0;

@@ -95,17 +95,17 @@ impl Record {
 }
 
 /// A part of a text.
-#[derive(Debug, Clone, Copy)]
-pub struct TextPart<'a> {
+#[derive(Debug)]
+pub struct TextPart {
     /// Its tokens, and up to order − 1 tokens of the text after it.
-    pub tokens: &'a [u32],
+    pub tokens: Vec<u32>,
     /// The number of its own tokens.
     pub own: usize,
     /// The token before it, if it is not the start of the text.
     pub before: Option<u32>,
 }
 
-impl TextPart<'_> {
+impl TextPart {
     /// The memory in bytes of sorting a token; of the text, the most frequent words are the share
     /// `frequent`, one per thread.
     pub fn memory(frequent: f64) -> f64 {
@@ -114,39 +114,54 @@ impl TextPart<'_> {
         4.0 + 4.0 + 2.0 + 24.0 * frequent
     }
 
+    /// The memory in bytes of each different word of a part: its id, its frequency, its bucket, and
+    /// the sum of frequencies for its code.
+    pub const BYTES_PER_WORD: f64 = 4.0 + 4.0 + 2.0 + 8.0;
+
     /// Sorts the part; passes blocks of the records of each partition to `put`, those of a
     /// partition in order. With `before`, records have the words before them.
     ///
     /// # Errors
     /// A token outside the vocabulary; the first error of `put`.
     pub fn sort(
-        &self,
+        mut self,
         layout: &Layout,
         before: bool,
         put: &(dyn Fn(usize, &[u8]) -> Result<()> + Sync),
     ) -> Result<()> {
-        check_tokens(self.tokens, layout.vocab_size)?;
-        let sorter = SuffixSorter::new(self.tokens, layout.vocab_size, layout.order, layout.bos, &|_| ());
+        check_tokens(&self.tokens, layout.vocab_size)?;
+        // The words of the part have numbers of their own, in the same order, so that the memory of
+        // sorting is that of these words.
+        let words = PartWords::new(&self.tokens, layout.vocab_size);
+        self.tokens.par_iter_mut().for_each(|token| *token = words.number(*token));
+        let bos = layout.bos.filter(|&bos| words.has(bos)).map(|bos| words.number(bos));
+        let words = words.words();
+        let sorter = SuffixSorter::new(&self.tokens, words.len(), layout.order, bos, &|_| ());
         let (positions, lcps, frequencies) = sorter.sorted();
         // The suffixes of a partition are adjacent.
         let mut ends = Vec::with_capacity(layout.partitions());
         let mut end = 0;
+        let mut counts = words.iter().zip(&frequencies).peekable();
         for partition in 0..layout.partitions() {
-            let words = layout.words(partition);
-            let count = frequencies[words.start as usize..words.end as usize].iter();
-            end += count.map(|&count| count as usize).sum::<usize>();
+            let last = layout.words(partition).end;
+            while let Some((_, &count)) = counts.next_if(|(word, _)| **word < last) {
+                end += count as usize;
+            }
             ends.push(end);
         }
+        drop(frequencies);
         (0..ends.len()).into_par_iter().with_max_len(1).try_for_each(|partition| {
             let range = partition.checked_sub(1).map_or(0, |last| ends[last])..ends[partition];
             let suffixes = (&positions[range.clone()], &lcps[range]);
-            self.records(layout, before, suffixes, |block| put(partition, block))
+            self.records(layout, bos, &words, before, suffixes, |block| put(partition, block))
         })
     }
 
     fn records(
         &self,
         layout: &Layout,
+        bos: Option<u32>,
+        words: &[u32],
         before: bool,
         (positions, lcps): (&[u32], &[LcpEntry]),
         mut put: impl FnMut(&[u8]) -> Result<()>,
@@ -173,7 +188,7 @@ impl TextPart<'_> {
         };
         for (i, (&position, entry)) in positions.iter().zip(lcps).enumerate() {
             if let Some(&position) = positions.get(i + PREFETCH_DISTANCE) {
-                prefetch(self.tokens, position as usize);
+                prefetch(&self.tokens, position as usize);
             }
             let position = position as usize;
             lcp = lcp.min(entry.lcp.into());
@@ -188,12 +203,15 @@ impl TextPart<'_> {
                 }
                 record_lcp = if is_first { 0 } else { lcp.min(record.len).min(context_len) };
                 record.len = context_len;
-                record.words[..context_len].copy_from_slice(&self.tokens[position..position + context_len]);
+                let tokens = &self.tokens[position..position + context_len];
+                for (word, &token) in record.words.iter_mut().zip(tokens) {
+                    *word = words[token as usize];
+                }
                 is_first = false;
             }
             lcp = usize::MAX;
             if len > context {
-                let word = self.tokens[position + context];
+                let word = words[self.tokens[position + context] as usize];
                 match record.after.last_mut() {
                     Some((last, count)) if *last == word => *count += 1,
                     _ => record.after.push((word, 1)),
@@ -201,8 +219,9 @@ impl TextPart<'_> {
             } else {
                 record.ends += 1;
             }
-            if before && Some(self.tokens[position]) != layout.bos {
-                let before = position.checked_sub(1).map_or(self.before, |at| Some(self.tokens[at]));
+            if before && Some(self.tokens[position]) != bos {
+                let own = |at: usize| Some(words[self.tokens[at] as usize]);
+                let before = position.checked_sub(1).map_or(self.before, own);
                 record.before.extend(before);
             }
         }
@@ -210,5 +229,47 @@ impl TextPart<'_> {
             flush(&mut record, record_lcp)?;
         }
         if bytes.is_empty() { Ok(()) } else { put(&bytes) }
+    }
+}
+
+/// The words that occur in a part, as a bit each, with the number of those before every 64.
+struct PartWords(Vec<(u64, u32)>);
+
+impl PartWords {
+    fn new(tokens: &[u32], vocab_size: usize) -> Self {
+        let mut blocks = vec![(0_u64, 0_u32); vocab_size.div_ceil(64)];
+        for &token in tokens {
+            blocks[token as usize / 64].0 |= 1 << (token % 64);
+        }
+        let mut before = 0;
+        for (bits, rank) in &mut blocks {
+            *rank = before;
+            before += bits.count_ones();
+        }
+        Self(blocks)
+    }
+
+    fn has(&self, word: u32) -> bool {
+        self.0[word as usize / 64].0 >> (word % 64) & 1 == 1
+    }
+
+    /// The number of words of the part below `word`.
+    #[inline]
+    fn number(&self, word: u32) -> u32 {
+        let (bits, rank) = self.0[word as usize / 64];
+        rank + (bits & ((1 << (word % 64)) - 1)).count_ones()
+    }
+
+    /// The words by their numbers.
+    fn words(self) -> Vec<u32> {
+        let bits = self.0.into_iter().zip((0..).step_by(64));
+        let of = |((mut bits, _), first): ((u64, u32), u32)| {
+            std::iter::from_fn(move || {
+                let bit = (bits != 0).then(|| bits.trailing_zeros());
+                bits &= bits.wrapping_sub(1);
+                bit.map(|bit| first + bit)
+            })
+        };
+        bits.flat_map(of).collect()
     }
 }

@@ -57,8 +57,11 @@ fn streamed(tokens: &[u32], vocab: usize, config: &NgramConfig, share: usize) ->
     for start in (0..tokens.len()).step_by(share) {
         let own = share.min(tokens.len() - start);
         let end = tokens.len().min(start + own + config.order - 1);
-        let part =
-            TextPart { tokens: &tokens[start..end], own, before: start.checked_sub(1).map(|at| tokens[at]) };
+        let part = TextPart {
+            tokens: tokens[start..end].to_vec(),
+            own,
+            before: start.checked_sub(1).map(|at| tokens[at]),
+        };
         let streams = Mutex::new(Streams::new());
         let put = |partition, block: &[u8]| {
             streams.lock().unwrap().entry((partition, 0)).or_default().push(block.to_vec());
