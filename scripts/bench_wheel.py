@@ -4,8 +4,9 @@
     python scripts/bench_wheel.py --build-binary PATH_OF_KENLMS TEXT     # with surprisal-lm, kenlm and numpy installed
 
 Counts a model of TEXT's lines, and has KenLM make its probing file of the same ARPA file. Then the lines are scored, a
-million of them, again from the first if there are fewer: by a loop over KenLM's `score`, by the drop-in's `score` in the
-same loop, of each file, by `Model.score` at once, and by `Model.score` with threads=1 in one Python thread and in two.
+million of them, again from the first if there are fewer: by a loop over KenLM's `score` of its probing file, by the
+drop-in's `score` in the same loop, of each file, by `Model.score` at once, of our file and of KenLM's, and by
+`Model.score` of our file with threads=1 in one Python thread and in two.
 A ratio is KenLM's time over ours, or one thread's over two threads' for each line: more is better. Prints one JSON line
 a measurement, with the time of loading first, then a Markdown table.
 """
@@ -76,7 +77,7 @@ def main():
         loads = [seconds(lambda: surprisal_lm.Model.load(paths["ngram"])) for _ in range(11)]
         size = os.path.getsize(paths["ngram"])
         print(json.dumps({"case": "load", "bytes": size, "milliseconds": [round(1e3 * load, 2) for load in loads]}))
-        model = surprisal_lm.Model.load(paths["ngram"])
+        model, probing = (surprisal_lm.Model.load(paths[kind]) for kind in ("ngram", "probing"))
         reference = theirs.Model(paths["probing"])
         drop_in = {kind: ours.Model(path) for kind, path in paths.items()}
         halves = lines[: count // 2], lines[count // 2 :]
@@ -84,7 +85,8 @@ def main():
         cases = {
             "KenLM, a loop over score": lambda: loop(reference, lines),
             **{f"drop-in, .{kind}": lambda one=one: loop(one, lines) for kind, one in drop_in.items()},
-            "Model.score(lines)": lambda: model.score(lines),
+            "Model.score(lines), .ngram": lambda: model.score(lines),
+            "Model.score(lines), .probing": lambda: probing.score(lines),
             "threads=1, one Python thread": lambda: alone(lines),
             "threads=1, two Python threads": lambda: in_threads(alone, halves),
         }
