@@ -26,6 +26,10 @@ impl TextBuffer {
         self.len = 0;
     }
 
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
     /// The spare space behind the text, at least `needed` bytes.
     #[inline]
     fn spare(&mut self, needed: usize) -> &mut [u8] {
@@ -184,13 +188,13 @@ impl StringTable {
 
     /// Prefetches the slot of string `id`.
     #[inline]
-    fn prefetch(&self, id: u32) {
+    pub(crate) fn prefetch(&self, id: u32) {
         prefetch(&self.short, id as usize);
     }
 
     /// Prefetches string `id` if it is a long one.
     #[inline]
-    fn prefetch_long(&self, id: u32) {
+    pub(crate) fn prefetch_long(&self, id: u32) {
         let slot = &self.short[id as usize];
         if slot.is_long() {
             prefetch(&self.long, slot.offset());

@@ -5,80 +5,104 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
 
+/// The bytes to bring at a time.
+pub(super) const BLOCK_BYTES: usize = 1 << 17;
+
 /// A queue of sequences that are written one after the other. A thread writes its sequences in
-/// ascending order.
+/// ascending order. One thread at a time writes, what others bring meanwhile, too.
 pub(super) struct InOrder<F> {
-    state: Mutex<State<F>>,
+    state: Mutex<State>,
     moved: Condvar,
-    /// The most bytes that wait for an earlier sequence.
+    /// The most bytes that wait to be written.
     limit: usize,
+    put: Mutex<F>,
 }
 
-struct State<F> {
+#[derive(Default)]
+struct State {
     /// The sequence that is written.
     next: usize,
     /// The sequences that are complete, but not written.
     ended: BTreeSet<usize>,
-    waiting: BTreeMap<usize, Vec<u8>>,
+    waiting: BTreeMap<usize, Vec<Vec<u8>>>,
     bytes: usize,
+    /// Blocks to be used again: fresh memory costs more than the copy into it.
+    spare: Vec<Vec<u8>>,
+    /// Whether a thread writes.
+    writing: bool,
     failed: bool,
-    put: F,
-}
-
-impl<F: FnMut(&[u8]) -> Result<()>> State<F> {
-    /// Writes what waits of the next sequence.
-    fn flush(&mut self) -> Result<()> {
-        let Some(bytes) = self.waiting.remove(&self.next) else { return Ok(()) };
-        self.bytes -= bytes.len();
-        (self.put)(&bytes)
-    }
 }
 
 impl<F: FnMut(&[u8]) -> Result<()>> InOrder<F> {
     pub(super) fn new(limit: usize, put: F) -> Self {
-        let (ended, waiting) = (BTreeSet::new(), BTreeMap::new());
-        let state = State { next: 0, ended, waiting, bytes: 0, failed: false, put };
-        Self { state: Mutex::new(state), moved: Condvar::new(), limit }
+        Self { state: Mutex::default(), moved: Condvar::new(), limit, put: Mutex::new(put) }
     }
 
     /// Appends `bytes` to a sequence; waits while too many bytes do.
     pub(super) fn put(&self, sequence: usize, bytes: &[u8]) -> Result<()> {
         let mut state = self.state();
-        while sequence != state.next && state.bytes + bytes.len() > self.limit && !state.failed {
+        loop {
+            if state.failed {
+                return Err(Error::failed("another thread failed"));
+            }
+            if sequence == state.next && !state.writing {
+                state.writing = true;
+                return self.write(state, Some(bytes));
+            }
+            if state.bytes + bytes.len() <= self.limit {
+                state.bytes += bytes.len();
+                let mut block = state.spare.pop().unwrap_or_default();
+                block.clear();
+                block.extend_from_slice(bytes);
+                state.waiting.entry(sequence).or_default().push(block);
+                return Ok(());
+            }
             state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        if state.failed {
-            return Err(Error::failed("another thread failed"));
-        }
-        if sequence != state.next {
-            state.bytes += bytes.len();
-            state.waiting.entry(sequence).or_default().extend_from_slice(bytes);
-            return Ok(());
-        }
-        state.flush()?;
-        (state.put)(bytes)
     }
 
     /// Ends a sequence.
     pub(super) fn end(&self, sequence: usize) -> Result<()> {
         let mut state = self.state();
         state.ended.insert(sequence);
+        if state.writing {
+            return Ok(());
+        }
+        state.writing = true;
+        self.write(state, None)
+    }
+
+    /// Writes what waits and can be written, and after it `last`.
+    fn write<'a>(&'a self, mut state: MutexGuard<'a, State>, last: Option<&[u8]>) -> Result<()> {
+        let mut put = self.put.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = last;
         loop {
             let next = state.next;
-            if !state.ended.remove(&next) {
-                break;
+            let blocks = state.waiting.remove(&next).unwrap_or_default();
+            if blocks.is_empty() && last.is_none() {
+                if !state.ended.remove(&next) {
+                    break;
+                }
+                state.next += 1;
+                continue;
             }
-            state.flush()?;
-            state.next += 1;
+            drop(state);
+            blocks.iter().try_for_each(|block| put(block))?;
+            last.take().map_or(Ok(()), &mut *put)?;
+            state = self.state();
+            state.bytes -= blocks.iter().map(Vec::len).sum::<usize>();
+            let room = (self.limit / BLOCK_BYTES).saturating_sub(state.spare.len());
+            state.spare.extend(blocks.into_iter().take(room));
+            self.moved.notify_all();
         }
-        state.flush()?;
+        state.writing = false;
         self.moved.notify_all();
         Ok(())
     }
 }
 
 impl<F> InOrder<F> {
-    fn state(&self) -> MutexGuard<'_, State<F>> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

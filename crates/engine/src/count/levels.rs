@@ -17,12 +17,9 @@ use surprisal_text::Tokenizer;
 
 use super::Files;
 use super::external::{Streams, blocks, each, stream_error};
-use super::in_order::InOrder;
+use super::in_order::{BLOCK_BYTES, InOrder};
 use crate::error::Result;
 use crate::events::{Context, Event};
-
-/// The bytes of lines that are passed on at a time.
-const LINES_BYTES: usize = 1 << 17;
 
 /// The lines and probabilities that a thread makes of the n-grams of a partition.
 struct Output<'a, 's, Put> {
@@ -46,7 +43,7 @@ impl<Put: FnMut(&[u8]) -> Result<()>> LevelOutput for Output<'_, '_, Put> {
     #[inline]
     fn gram(&mut self, gram: &Gram, probability: f64, backoff: Option<f64>) -> Result<(), ModelError> {
         self.lines.push(gram, probability, backoff);
-        if self.lines.as_bytes().len() >= LINES_BYTES { self.put_lines() } else { Ok(()) }
+        if self.lines.as_bytes().len() >= BLOCK_BYTES { self.put_lines() } else { Ok(()) }
     }
 
     #[inline]
@@ -81,6 +78,7 @@ impl<Put: FnMut(&[u8]) -> Result<()>> Output<'_, '_, Put> {
     }
 
     fn end(&mut self) -> Result<()> {
+        self.lines.complete();
         self.put_lines()?;
         for partition in 0..self.lower.len() {
             self.put_lower(partition)?;
@@ -200,7 +198,7 @@ impl Streams {
                     let mut lines = Lines::new(&spelling);
                     let mut put = |gram: &Gram| -> Result<()> {
                         lines.push_count(gram);
-                        if lines.as_bytes().len() >= LINES_BYTES {
+                        if lines.as_bytes().len() >= BLOCK_BYTES {
                             queue.put(partition, lines.as_bytes())?;
                             lines.clear();
                         }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use surprisal_model::ngram::MAX_ORDER;
 use surprisal_model::ngram::external::{Gram, Smoothed};
 use surprisal_text::Tokenizer;
 
@@ -81,6 +82,16 @@ impl<'a> Spelling<'a> {
         Self { strings, tokenizer, zeros: AtomicBool::new(false) }
     }
 
+    /// Prefetches what [`Self::put`] reads: first where the string is, in a second call it.
+    #[inline]
+    fn prefetch(&self, id: u32, is_second: bool) {
+        match ((id as usize) < self.strings.len(), is_second) {
+            (true, false) => self.strings.prefetch(id),
+            (true, true) => self.strings.prefetch_long(id),
+            (false, _) => self.tokenizer.codec().prefetch(id, is_second),
+        }
+    }
+
     /// Appends a token and a space.
     #[inline]
     fn put(&self, id: u32, text: &mut TextBuffer) {
@@ -92,11 +103,33 @@ impl<'a> Spelling<'a> {
     }
 }
 
+/// The number of n-grams that wait until their words are in the cache, a power of two.
+const WAITING: usize = 16;
+
+/// An n-gram with what its line says.
+#[derive(Clone, Copy, Default)]
+struct Line {
+    words: [u32; MAX_ORDER],
+    len: usize,
+    probability: f64,
+    backoff: Option<f64>,
+}
+
 /// The lines of n-grams as text.
 pub struct Lines<'a> {
     spelling: &'a Spelling<'a>,
     bos: Option<u32>,
     text: TextBuffer,
+    /// The words of the last line, most of which the next one has, too: as text with a space after
+    /// each, where that ends, and their ids.
+    words: TextBuffer,
+    ends: [usize; MAX_ORDER],
+    ids: Vec<u32>,
+    /// The last n-grams, by their numbers.
+    waiting: [Line; WAITING],
+    /// The number of n-grams, and of those whose line is complete.
+    pushed: usize,
+    done: usize,
     /// Back-off weights by their bits.
     backoffs: Vec<(u64, TextBuffer)>,
     zeros: bool,
@@ -106,23 +139,73 @@ impl<'a> Lines<'a> {
     /// No lines yet.
     pub fn new(spelling: &'a Spelling<'_>) -> Self {
         let backoffs = (0..KEPT).map(|_| (u64::MAX, TextBuffer::default())).collect();
-        Self { spelling, bos: spelling.tokenizer.bos(), text: TextBuffer::default(), backoffs, zeros: false }
+        Self {
+            spelling,
+            bos: spelling.tokenizer.bos(),
+            text: TextBuffer::default(),
+            words: TextBuffer::default(),
+            ends: [0; MAX_ORDER],
+            ids: Vec::new(),
+            waiting: [Line::default(); WAITING],
+            pushed: 0,
+            done: 0,
+            backoffs,
+            zeros: false,
+        }
     }
 
-    /// Appends a line.
+    /// Appends words, each with a space.
+    #[inline]
+    fn put_words(&mut self, ids: &[u32]) {
+        let same = self.ids.iter().zip(ids).take_while(|(a, b)| a == b).count();
+        self.words.truncate(same.checked_sub(1).map_or(0, |last| self.ends[last]));
+        self.ids.truncate(same);
+        for &id in &ids[same..] {
+            self.spelling.put(id, &mut self.words);
+            self.ends[self.ids.len()] = self.words.as_bytes().len();
+            self.ids.push(id);
+        }
+        self.text.extend(self.words.as_bytes());
+    }
+
+    /// Appends a line; it is complete some lines later, or by [`Self::complete`].
     #[inline]
     pub fn push(&mut self, gram: &Gram, probability: f64, backoff: Option<f64>) {
-        let (text, words) = (&mut self.text, gram.words());
+        if self.pushed - self.done == WAITING {
+            self.complete_next();
+        }
+        let line = &mut self.waiting[self.pushed % WAITING];
+        let words = gram.words();
+        line.words[..words.len()].copy_from_slice(words);
+        (line.len, line.probability, line.backoff) = (words.len(), probability, backoff);
+        self.spelling.prefetch(words[words.len() - 1], false);
+        if self.pushed - self.done >= WAITING / 2 {
+            let before = &self.waiting[(self.pushed - WAITING / 2) % WAITING];
+            self.spelling.prefetch(before.words[before.len - 1], true);
+        }
+        self.pushed += 1;
+    }
+
+    /// Completes all lines.
+    pub fn complete(&mut self) {
+        while self.done < self.pushed {
+            self.complete_next();
+        }
+    }
+
+    fn complete_next(&mut self) {
+        let Line { words, len, probability, backoff } = self.waiting[self.done % WAITING];
+        self.done += 1;
+        let words = &words[..len];
         if words.len() == 1 && Some(words[0]) == self.bos {
-            text.push(b'0');
+            self.text.push(b'0');
         } else {
             self.zeros |= probability <= 0.0;
-            push_log10(probability, text);
+            push_log10(probability, &mut self.text);
         }
-        text.push(b'\t');
-        for &word in words {
-            self.spelling.put(word, text);
-        }
+        self.text.push(b'\t');
+        self.put_words(words);
+        let text = &mut self.text;
         if let Some(backoff) = backoff {
             text.end_in(b'\t');
             self.zeros |= backoff <= 0.0;
@@ -143,9 +226,7 @@ impl<'a> Lines<'a> {
 
     /// Appends a line with the number of occurrences instead.
     pub fn push_count(&mut self, gram: &Gram) {
-        for &word in gram.words() {
-            self.spelling.put(word, &mut self.text);
-        }
+        self.put_words(gram.words());
         self.text.end_in(b'\t');
         self.text.extend(gram.count.to_string().as_bytes());
         self.text.push(b'\n');

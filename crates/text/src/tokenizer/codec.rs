@@ -166,6 +166,9 @@ pub trait Codec: Any + fmt::Debug + Send + Sync {
     /// The bytes of a token without special meaning; empty for an id outside the vocabulary.
     fn token_bytes(&self, id: u32) -> Cow<'_, [u8]>;
 
+    /// Prefetches what [`Self::token_bytes`] reads: where the bytes are, and in a second call, them.
+    fn prefetch(&self, _id: u32, _is_second: bool) {}
+
     /// Appends the text of `ids`; bytes that are not UTF-8 become U+FFFD.
     fn decode(&self, ids: &[u32], text: &mut String) {
         let bytes: Vec<u8> = ids.iter().flat_map(|&id| self.token_bytes(id).into_owned()).collect();

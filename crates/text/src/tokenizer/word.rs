@@ -131,6 +131,11 @@ impl Codec for WordCodec {
         self.vocab.words().get(id as usize).unwrap_or_default().as_bytes().into()
     }
 
+    fn prefetch(&self, id: u32, is_second: bool) {
+        let words = self.vocab.words();
+        if is_second { words.prefetch_word(id as usize) } else { words.prefetch_end(id as usize) }
+    }
+
     fn decode(&self, ids: &[u32], text: &mut String) {
         for &id in ids {
             let word = self.vocab.words().get(id as usize).unwrap_or("\u{FFFD}");
