@@ -77,25 +77,13 @@ pub fn cases() -> Vec<Case> {
 /// An error of candle.
 pub fn measure(case: &Case, threads: usize, seconds: f64) -> Result<Value> {
     let pool = Pool::new(threads)?;
-    let mut init = rng_for(1, RngStream::Init);
-    let neural = Neural::new(&case.model, &mut init)?;
-    let mut hidden = Hidden::new(neural.windows(), case.batch_size);
-    let settings = config::Optim::default();
-    let mut optimiser = Optimiser::new(&neural, &settings, case.precision, threads.min(case.batch_size))?;
-    let (plain, no_text) = (ObjectiveConfig::default(), TokenText::default());
-    let objective = ConfiguredObjective::new(&plain, &no_text, 0, &pool)?;
-    let precision = case.precision;
-    let step = Step { neural: &neural, objective: &objective, precision, pool: &pool, team: None };
-    let batch = [batch(case)];
+    let shards = threads.min(case.batch_size);
+    let mut training = Training::new(case, &config::Optim::default(), shards, &pool)?;
     let mut update_seconds = 0.0;
     let mut run = || -> Result<f64> {
-        let started = Instant::now();
-        step.gradients(&batch, 1, &mut optimiser.gradients, &mut hidden)?;
-        let gathered = Instant::now();
-        let norm = optimiser.gradient_norm(&neural, &pool)?;
-        optimiser.update(&neural, settings.lr, norm, &pool)?;
-        update_seconds += gathered.elapsed().as_secs_f64();
-        Ok(started.elapsed().as_secs_f64())
+        let [total, update] = training.step(&pool)?;
+        update_seconds += update;
+        Ok(total)
     };
     for _ in 0..2 {
         run()?;
@@ -132,8 +120,46 @@ pub fn measure(case: &Case, threads: usize, seconds: f64) -> Result<Value> {
         "model": case.model, "threads": threads, "runs": times.len(),
         "median_ms": 1e3 * median, "best_ms": 1e3 * times[0], "tokens_per_s": tokens as f64 / median,
         "gflop_per_s": gflop_per_s, "fraction_of_f32_peak": fraction,
-        "peak_bytes": surprisal_platform::memory::peak(), "fast": precision.is_fast(), "shares": shares,
+        "peak_bytes": surprisal_platform::memory::peak(), "fast": case.precision.is_fast(), "shares": shares,
     }))
+}
+
+/// A case in training.
+pub(crate) struct Training {
+    neural: Neural,
+    hidden: Hidden,
+    optimiser: Optimiser,
+    objective: ConfiguredObjective,
+    precision: Precision,
+    lr: f64,
+    batch: [Batch; 1],
+}
+
+impl Training {
+    pub(crate) fn new(case: &Case, settings: &config::Optim, shards: usize, pool: &Pool) -> Result<Self> {
+        let neural = Neural::new(&case.model, &mut rng_for(1, RngStream::Init))?;
+        Ok(Self {
+            hidden: Hidden::new(neural.windows(), case.batch_size),
+            optimiser: Optimiser::new(&neural, settings, case.precision, shards)?,
+            objective: ConfiguredObjective::new(&ObjectiveConfig::default(), &TokenText::default(), 0, pool)?,
+            neural,
+            precision: case.precision,
+            lr: settings.lr,
+            batch: [batch(case)],
+        })
+    }
+
+    /// Makes a step; gives its seconds, and those of them in the optimiser.
+    pub(crate) fn step(&mut self, pool: &Pool) -> Result<[f64; 2]> {
+        let started = Instant::now();
+        let Self { neural, objective, precision, .. } = self;
+        let step = Step { neural, objective, precision: *precision, pool, team: None };
+        step.gradients(&self.batch, 1, &mut self.optimiser.gradients, &mut self.hidden)?;
+        let gathered = Instant::now();
+        let norm = self.optimiser.gradient_norm(&self.neural, pool)?;
+        self.optimiser.update(&self.neural, self.lr, norm, pool)?;
+        Ok([started.elapsed().as_secs_f64(), gathered.elapsed().as_secs_f64()])
+    }
 }
 
 /// Random tokens, the same every time.
