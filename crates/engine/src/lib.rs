@@ -9,6 +9,7 @@
 mod adapt;
 mod architecture;
 pub mod bench;
+pub mod choice;
 pub mod compare;
 pub mod compress;
 pub mod config;

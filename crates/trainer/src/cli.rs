@@ -145,7 +145,9 @@ pub(crate) struct TrainArgs {
     /// Write report.html into the run's folder at the end.
     #[arg(long)]
     pub(crate) report: bool,
-    /// Train for this time instead of epochs or steps, e.g. 90s, 3min, 1h30min.
+    /// Train for this time instead of epochs or steps, e.g. 90s, 3min, 1h30min. Texts without a
+    /// config, and without --set of a model or its training, have their tokens, sizes and length
+    /// chosen for the time and this machine.
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) budget: Option<String>,
     /// Train N runs that differ in their seed (train.seed and the next ones), and show the spread

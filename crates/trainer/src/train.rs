@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use surprisal_engine::config::{self, Config, Loaded, LrSchedule, OptimKind, Override, SmoothToward};
+use surprisal_engine::text::is_pipe;
 use surprisal_engine::train::{self, Csv, Request, TensorBoard};
-use surprisal_engine::{Context, Event, Events, RunId, data, kind, outputs, runs};
+use surprisal_engine::{Context, Event, Events, RunId, choice, data, kind, outputs, runs};
 use surprisal_platform::threads::Pool;
 
 use crate::cli;
@@ -27,7 +28,13 @@ pub(crate) fn run(
     stop: &ShutdownFlag,
 ) -> Result<Option<PathBuf>> {
     let set = overrides(arguments);
-    let settings = if arguments.resume { resumed(arguments, &set)? } else { configure(arguments, &set)? };
+    let settings = if arguments.resume {
+        resumed(arguments, &set)?
+    } else if is_to_choose(arguments, &set, output) {
+        chosen(arguments, &set, ctx, output)?
+    } else {
+        configure(arguments, &set)?
+    };
     let new_texts = !(arguments.inputs.is_empty() && arguments.val.is_empty())
         || set.iter().any(|set| matches!(set.key(), "data.train" | "data.val"));
     // Checked before reading texts, which a finished run does not need.
@@ -122,8 +129,44 @@ fn is_config(path: &Path) -> bool {
     path.extension().is_some_and(|it| it.eq_ignore_ascii_case("toml"))
 }
 
+/// The configuration that the program chooses for the texts, the time and this machine.
+fn chosen(
+    arguments: &cli::TrainArgs,
+    set: &[Override],
+    ctx: &Context<'_>,
+    output: &Output,
+) -> Result<Loaded> {
+    let choice = choice::choose(&configure_from(choice::RECIPE, arguments, set)?, ctx)?;
+    output.info("chosen for this text, its time and this machine:");
+    for reason in &choice.reasons {
+        output.info(format!("  {reason}"));
+    }
+    configure_from(choice::RECIPE, arguments, &choice.set)
+}
+
+/// Whether settings are to be chosen: of a text without a config, where nothing else says what to
+/// train.
+fn is_to_choose(arguments: &cli::TrainArgs, set: &[Override], output: &Output) -> bool {
+    if arguments.inputs.first().is_none_or(|first| is_config(first)) || !choice::is_asked(set) {
+        return false;
+    }
+    let pipe = arguments.inputs.iter().chain(&arguments.val).find(|path| is_pipe(path));
+    if let Some(pipe) = pipe {
+        output.warn(format!(
+            "note: settings are chosen for a text that can be read twice; {} is a pipe, and gets the default config",
+            shown(pipe)
+        ));
+    }
+    pipe.is_none()
+}
+
 /// The validated configuration from the command line.
 fn configure(arguments: &cli::TrainArgs, set: &[Override]) -> Result<Loaded> {
+    configure_from(DEFAULT_CONFIG, arguments, set)
+}
+
+/// As [`configure`], of `default` where there is no config.
+fn configure_from(default: &str, arguments: &cli::TrainArgs, set: &[Override]) -> Result<Loaded> {
     let (path, texts) = match arguments.inputs.split_first() {
         Some((first, rest)) if is_config(first) => (Some(first.as_path()), rest),
         _ => (None, arguments.inputs.as_slice()),
@@ -134,7 +177,7 @@ fn configure(arguments: &cli::TrainArgs, set: &[Override]) -> Result<Loaded> {
     }
     let mut loaded = match path {
         Some(_) => config::load(path, set)?,
-        None => config::parse("the default config", DEFAULT_CONFIG, set)?,
+        None => config::parse("the default config", default, set)?,
     };
     if texts.is_empty() {
         config::texts(&loaded, "train")?;

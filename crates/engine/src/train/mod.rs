@@ -10,7 +10,7 @@ mod exporters;
 pub(crate) mod length;
 mod loss_spikes;
 mod mixture;
-mod neural;
+pub(crate) mod neural;
 pub(crate) mod objective;
 pub(crate) mod optimiser;
 mod pace;

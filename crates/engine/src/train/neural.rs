@@ -393,7 +393,7 @@ fn stopped(step: usize) -> Error {
     Error { kind: ExitKind::Stopped, message, advice: Some(advice) }
 }
 
-pub(super) fn shards(config: &Config) -> usize {
+pub(crate) fn shards(config: &Config) -> usize {
     if let Shards::Fixed(shards) = config.train.shards { shards } else { 1 }
 }
 

@@ -17,6 +17,7 @@ mod bad_input;
 mod both_halves;
 mod bounded;
 mod cache;
+mod choice;
 mod closed_form;
 mod compare;
 mod compress;
