@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use pyo3::prelude::*;
 use surprisal_engine::config::{self, Config, Loaded, Override};
 use surprisal_engine::train::{Request, own_settings, train as train_run};
-use surprisal_engine::{Context, Control, Error, ExitKind, Result, kind, runs};
+use surprisal_engine::{Context, Control, Error, ExitKind, Result, choice, kind, runs};
 
 use crate::errors::raised;
 use crate::events::Callback;
@@ -93,15 +93,28 @@ pub(crate) fn train(
     on_event: Option<Py<PyAny>>,
 ) -> PyResult<(Model, bool)> {
     let set = overrides(set);
-    let (settings, new_texts) = py
-        .detach(|| {
-            if resume {
-                resumed(out.as_ref(), &set, texts, val)
-            } else {
-                settings(source, &set, texts, val).map(|loaded| (loaded, false))
-            }
-        })
-        .map_err(raised)?;
+    let chooses = !resume && source.is_none() && !texts.is_empty() && choice::is_asked(&set);
+    let (settings, new_texts, reasons) = if chooses {
+        work::compute(py, threads, |ctx| {
+            let of = |set: &[Override]| {
+                let recipe = ConfigSource::Text(("the recipe".into(), choice::RECIPE.into()));
+                settings(Some(recipe), set, texts.clone(), val.clone())
+            };
+            let choice = choice::choose(&of(&set)?, ctx)?;
+            Ok((of(&choice.set)?, false, choice.reasons))
+        })?
+    } else {
+        let (settings, new_texts) = py
+            .detach(|| {
+                if resume {
+                    resumed(out.as_ref(), &set, texts, val)
+                } else {
+                    settings(source, &set, texts, val).map(|loaded| (loaded, false))
+                }
+            })
+            .map_err(raised)?;
+        (settings, new_texts, Vec::new())
+    };
     if let Some(done) = out.as_ref().filter(|out| resume && !new_texts && runs::done(out).is_some())
         && own_settings(done, &[]).map_err(raised)?.config == settings.config
     {
@@ -125,6 +138,7 @@ pub(crate) fn train(
         let data = &request.settings.config.data;
         let texts = [&data.train[..], &data.val].concat();
         let trained = pool.install(|| {
+            ctx.notes(&reasons)?;
             kind::note_configs(&texts, &ctx)?;
             train_run(request, &ctx)
         });

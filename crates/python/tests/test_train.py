@@ -33,6 +33,17 @@ def test_the_default_model_has_the_programs_bits(tmp_path):
     assert model.finished and model.result["steps"] == 20 and model.kind == "transformer"
 
 
+def test_a_time_without_a_model_has_its_settings_chosen(tmp_path, text):
+    events = []
+    few = {"sample.tokens": 0}
+    chosen = surprisal_lm.train(text, budget=3, set=few, out=tmp_path / "chosen", on_event=events.append)
+    notes = [event["text"] for event in events if event["event"] == "note" and "text" in event]
+    assert "characters" in notes[0] and any("passes over the text" in note for note in notes), notes
+    assert chosen.kind == "mixture" and "[mixture]" in (tmp_path / "chosen/config.toml").read_text()
+    default = surprisal_lm.train(text, model="transformer", budget=0.3, set=few, out=tmp_path / "default")
+    assert default.kind == "transformer"
+
+
 def test_every_form_of_text_gives_the_same_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lines = sentences(400)

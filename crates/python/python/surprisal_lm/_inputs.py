@@ -138,8 +138,10 @@ def toml(sections: Mapping[str, Any]) -> str:
     return "\n".join(text) + "\n"
 
 
-def config(model: Config) -> tuple[tuple[str, str] | Path | None, list[tuple[str, str]]]:
+def config(model: Config | None) -> tuple[tuple[str, str] | Path | None, list[tuple[str, str]]]:
     """A config's source, None for the default one, and the overrides that `model` stands for."""
+    if model is None:
+        return None, []
     if isinstance(model, PathLike):
         return Path(model), []
     if isinstance(model, Mapping):
@@ -149,7 +151,7 @@ def config(model: Config) -> tuple[tuple[str, str] | Path | None, list[tuple[str
     if "\n" in model or "=" in model:
         return ("the config", model), []
     if model == "transformer":
-        return None, []
+        return None, [("model.kind=transformer", f"model={model!r}")]
     if model in _SMOOTHINGS:
         section = {"model": {"kind": "ngram", "smoothing": model, "order": 5}}
         return (f"model={model!r}", toml(section)), []

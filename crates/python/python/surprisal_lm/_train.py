@@ -15,7 +15,7 @@ def train(
     texts: Texts | None = None,
     *,
     val: Texts | None = None,
-    model: Config = "transformer",
+    model: Config | None = None,
     budget: str | float | None = None,
     set: Mapping[str, Any] | None = None,
     init_from: Path | Model | None = None,
@@ -34,7 +34,8 @@ def train(
     `model` is a kind ("transformer", "lstm", "gru", "mlp", "bigram"), a smoothing of n-grams
     ("kneser_ney", "witten_bell", …), a mapping of sections, TOML, or the path of a config; `set` has
     other settings by name: {"train.steps": 200, "model.order": 4}. `budget` is training time: "3min",
-    or seconds.
+    or seconds. Where it is given and no model, all settings are chosen for it, the texts and this
+    machine, and the first notes of `on_event` say why.
 
     The run is in the folder `out`, by default the next free one in `runs/`; with `resume` the run
     there goes on. `on_event` receives every event as a dict; the run stops after its step when it
@@ -44,7 +45,7 @@ def train(
     from . import _inputs
 
     source, named = _inputs.config(model)
-    if resume and (source or init_from):
+    if resume and (model is not None or init_from):
         raise UsageError("a run that goes on keeps its model", "change its settings with set=, or start a new run")
     if isinstance(init_from, Model):
         init_from = init_from.path
