@@ -79,15 +79,18 @@ pub struct Tokens<'a> {
     pub known: Option<Tokenizer>,
 }
 
-/// The counts of a text in temporary files.
+/// The counts of a text in temporary files; those of single words are known.
 fn streamed(work: &Work<'_>, ctx: &Context<'_>) -> Result<Grams> {
     let (tokens, vocab_size) = (work.tokens(), work.tokenizer.vocab_size());
     let scored = tokens - work.config.bos.map_or(0, |bos| u64::from(work.frequencies[bos as usize]));
     let name = work.corpus.name();
     ctx.emit(&Event::Counting { name, tokens: scored, vocab_size, memory: work.memory })?;
-    let streams = work.run(ctx)?;
+    let grams = match work.config.order {
+        1 => Grams::Memory(Counts::of_words(work.frequencies.to_vec(), work.config.bos)),
+        _ => Grams::Streams(Box::new(work.run(ctx)?)),
+    };
     ctx.notes(work.corpus.notices())?;
-    Ok(Grams::Streams(Box::new(streams)))
+    Ok(grams)
 }
 
 /// Counts of the training texts of `data`, or of part `i` of `n` where `shard` is `(i, n)`, up to
@@ -183,7 +186,8 @@ fn count_in(
         rare = note;
         let config = NgramConfig { bos: tokenizer.bos(), unk: tokenizer.unk(), ..model.clone() };
         let tokens = external::tokens(&frequencies)?;
-        if Counts::memory(tokens as usize, tokenizer.vocab_size(), model.order) > limit {
+        let memory = Counts::memory(tokens as usize, tokenizer.vocab_size(), model.order);
+        if model.order == 1 || memory > limit {
             let work = Work {
                 corpus: &corpus,
                 data: &data,
@@ -272,10 +276,9 @@ fn count_in(
 
 /// The reason why these settings need all n-grams in memory, if they do.
 fn external_problem(model: &NgramConfig) -> Result<Option<String>> {
-    if model.order < 2 {
-        return Ok(Some("single words are counted in memory".into()));
-    }
-    Ok(Smoothed::refusal(model)?)
+    // Single words are counted with the vocabulary, and all of them stay in memory.
+    let is_known = model.order == 1 && !model.needs_heldout();
+    Ok(Smoothed::refusal(model)?.filter(|_| !is_known))
 }
 
 /// The part of a text in a file of counts.

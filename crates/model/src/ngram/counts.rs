@@ -85,6 +85,16 @@ impl Counts {
         Ok(Self { vocab_size: vocab_size as u32, bos, levels, text_prefix })
     }
 
+    /// The counts of single words, which occur `frequencies` times.
+    pub fn of_words(frequencies: Vec<u32>, bos: Option<u32>) -> Self {
+        Self {
+            vocab_size: frequencies.len() as u32,
+            bos,
+            levels: vec![OrderCounts { counts: frequencies, ..OrderCounts::default() }],
+            text_prefix: Vec::new(),
+        }
+    }
+
     /// Passes over the text: to sort its positions, and to store the n-grams that begin there.
     pub const PASSES: u64 = 2;
 

@@ -30,10 +30,15 @@ fn run(bench: &Bench, line: &str) -> Ran {
 
 /// Counts in memory and in 400 KiB, and compares the files.
 fn assert_same(bench: &Bench, what: &str, formats: &[&str]) {
+    let log = spilled(bench, what, formats);
+    assert!(log.contains("sorted, merged"), "{what}: {log}");
+}
+
+/// As [`assert_same`]; gives the log of the second.
+fn spilled(bench: &Bench, what: &str, formats: &[&str]) -> String {
     let out = |name: &str| formats.iter().map(|format| format!("--out {name}.{format} ")).collect::<String>();
     run(bench, &format!("count a.txt {what} {}", out("memory"))).succeeded();
     let spilled = run(bench, &format!("count a.txt {what} {} -S 400K -T temp", out("disk"))).succeeded();
-    assert!(spilled.stderr.contains("sorted, merged"), "{what}: {}", spilled.stderr);
     for format in formats {
         let [memory, disk] = ["memory", "disk"].map(|name| {
             let path = bench.path().join(format!("{name}.{format}"));
@@ -44,6 +49,7 @@ fn assert_same(bench: &Bench, what: &str, formats: &[&str]) {
         assert!(memory == disk, "{what}: .{format}");
     }
     assert_eq!(fs::read_dir(bench.path().join("temp")).unwrap().count(), 0, "{what}: left temporary files");
+    spilled.stderr
 }
 
 fn bench() -> Bench {
@@ -66,6 +72,25 @@ fn every_order_and_format_has_the_bytes_of_memory() {
         }
     }
     assert_same(&bench, "-o 3 --shard 2/3", &["counts", "tsv"]);
+}
+
+#[test]
+fn single_words_are_counted_with_the_vocabulary() {
+    let bench = bench();
+    for what in [
+        "",
+        "--tokenizer char --unit stream",
+        "--tokenizer byte",
+        "--smoothing katz --prune-entropy 1e-5",
+        "--prune 1 --min-count 2",
+        "--compat kenlm",
+    ] {
+        let what = format!("-o 1 {what}");
+        let log = spilled(&bench, &what, &["arpa", "ngram", "counts", "tsv"]);
+        assert!(!log.contains("sorted, merged"), "{what}: {log}");
+    }
+    run(&bench, "count a.txt -o 1 --out m.arpa -S 10K -T temp").refused(2, &["so far need", "words"]);
+    run(&bench, "count a.txt -o 1 --tune --out m.arpa -S 50K -T temp").refused(2, &["held-out", "the limit is"]);
 }
 
 #[test]
@@ -99,7 +124,6 @@ fn what_needs_all_ngrams_in_memory_says_so() {
         ("--smoothing jelinek_mercer", "held-out"),
         ("--tune", "held-out"),
         ("--prune-entropy 1e-5", "entropy"),
-        ("-o 1", "single words"),
     ] {
         let line = format!("count a.txt {settings} --out m.arpa -S 200K -T temp");
         run(&bench, &line).refused(2, &["the limit is", "in memory", why]);

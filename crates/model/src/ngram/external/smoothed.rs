@@ -6,7 +6,7 @@ use super::merge::OrderTotals;
 use super::{Layout, malformed};
 use crate::ngram::statistics::Statistics;
 use crate::ngram::{
-    BackoffScheme, ContextStats, ContextWeights, Counts, NgramConfig, OrderCounts, OrderReport, Report,
+    BackoffScheme, ContextStats, ContextWeights, Counts, NgramConfig, OrderReport, Report,
     Smoother, UnpackedLevel, estimator,
 };
 use crate::{Error, Result};
@@ -98,12 +98,7 @@ impl Smoothed {
         }
         let threshold = config.prune_threshold(1);
         let keep = (threshold > 0).then(|| counts.iter().map(|&count| count > threshold).collect());
-        let counts = Counts {
-            vocab_size: counts.len() as u32,
-            bos: config.bos,
-            levels: vec![OrderCounts { counts, ..OrderCounts::default() }],
-            text_prefix: Vec::new(),
-        };
+        let counts = Counts::of_words(counts, config.bos);
         let vocab = estimator::predictable(&counts, config);
         let statistics = Statistics::of_unigrams(used);
         let unigrams = estimator::unigrams(&counts, keep, &statistics, config, smoother.as_ref());
