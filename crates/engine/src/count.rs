@@ -504,10 +504,6 @@ impl Counted {
         let (order, bos, unk) = (self.counts.order(), tokenizer.bos(), tokenizer.unk());
         let config = NgramConfig { order, bos, unk, ..config.clone() };
         config.check().map_err(|error| Error::usage(error.to_string()))?;
-        if matches!(self.counts, Grams::Streams(_)) && quantize.is_some() {
-            return Err(Error::usage("quantising needs all n-grams in memory")
-                .hint("write the .ngram file without it, then `export` that"));
-        }
         let mut written = Vec::new();
         let mut done = |path: &Path, bytes: u64| {
             written.push((path.to_owned(), bytes));
@@ -534,7 +530,7 @@ impl Counted {
             Grams::Memory(counts) => counts,
             Grams::Streams(mut streams) => {
                 if files.any(&["arpa", "ngram"]) {
-                    streams.write_models(files, &config, tokenizer, ctx, &mut done)?;
+                    streams.write_models(files, (&config, quantize), tokenizer, ctx, &mut done)?;
                 }
                 streams.remove()?;
                 return Ok(written);

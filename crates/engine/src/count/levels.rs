@@ -105,7 +105,7 @@ impl Streams {
     pub(super) fn write_models(
         &mut self,
         files: &Files,
-        config: &NgramConfig,
+        (config, quantize): (&NgramConfig, Option<u32>),
         tokenizer: &Tokenizer,
         ctx: &Context<'_>,
         done: &mut dyn FnMut(&Path, u64) -> Result<()>,
@@ -120,7 +120,7 @@ impl Streams {
         }
         if files.any(&["ngram"]) {
             ctx.phase("packing the model", 0)?;
-            let trie = ctx.pool.install(|| StreamedTrie::new(&smoothed, self, &self.merged))?;
+            let trie = ctx.pool.install(|| StreamedTrie::new(&smoothed, self, &self.merged, quantize))?;
             for path in files.all("ngram") {
                 let write = || ngram::write_streamed(path, &smoothed, &trie, tokenizer);
                 done(path, ctx.pool.install(write)?)?;

@@ -23,21 +23,29 @@ impl Trie {
     /// # Errors
     /// [`Error::Config`] for another number of bits.
     pub fn quantized(&self, bits: u32) -> Result<Self> {
-        if !(2..=16).contains(&bits) {
-            return Err(Error::Config(format!("quantisation needs 2 to 16 bits, not {bits}")));
-        }
+        let codes = codes(bits)?;
         let header = self.header();
-        let (codes, interpolates) = (1 << bits, header.scheme == BackoffScheme::Interpolate);
+        let interpolates = header.scheme == BackoffScheme::Interpolate;
         let mut tables = self.unpack();
         for table in tables.iter_mut().skip(1) {
-            quantize_values(table, codes);
+            let frequencies = frequencies(&table.value_ids, table.distinct_values.len());
+            if let Some((clusters, values)) = quantize_values(&table.distinct_values, &frequencies, codes) {
+                replace(&mut table.value_ids, &clusters);
+                table.distinct_values = values;
+            }
         }
         for len in 1..tables.len() {
             let (lower, upper) = tables.split_at_mut(len);
+            let table = &mut lower[len - 1];
             if interpolates {
-                renormalise(&mut lower[len - 1], &upper[0]);
+                renormalise(table, &upper[0]);
             }
-            quantize_weights(&mut lower[len - 1], codes);
+            let frequencies = frequencies(&table.weight_ids, table.distinct_weights.len());
+            if let Some((clusters, weights)) = quantize_weights(&table.distinct_weights, &frequencies, codes)
+            {
+                replace(&mut table.weight_ids, &clusters);
+                table.distinct_weights = weights;
+            }
         }
         Self::pack(
             header.vocab_size,
@@ -50,61 +58,94 @@ impl Trie {
     }
 }
 
-fn quantize_values(table: &mut UnpackedLevel, codes: usize) {
-    let points: Vec<[f64; 2]> = table.distinct_values.iter().map(|&value| [value, 0.0]).collect();
+/// The number of values that `bits` bits tell apart.
+pub(super) fn codes(bits: u32) -> Result<usize> {
+    if (2..=16).contains(&bits) {
+        return Ok(1 << bits);
+    }
+    Err(Error::Config(format!("quantisation needs 2 to 16 bits, not {bits}")))
+}
+
+/// The number of occurrences of each of `points` indices.
+fn frequencies(of_each: &[u32], points: usize) -> Vec<f64> {
+    let mut frequencies = vec![0.0; points];
+    for &point in of_each {
+        frequencies[point as usize] += 1.0;
+    }
+    frequencies
+}
+
+/// Replaces the index of each point by its cluster.
+fn replace(of_each: &mut [u32], clusters: &[u32]) {
+    of_each.par_iter_mut().for_each(|point| *point = clusters[*point as usize]);
+}
+
+/// Clusters values that so many n-grams have, if there are more than `codes`; gives the cluster of
+/// each value, and the clusters' values.
+pub(super) fn quantize_values(
+    values: &[f64],
+    frequencies: &[f64],
+    codes: usize,
+) -> Option<(Vec<u32>, Vec<f64>)> {
+    let points: Vec<[f64; 2]> = values.iter().map(|&value| [value, 0.0]).collect();
     let uses = |grams: f64, [value, _]: [f64; 2]| grams * value.max(1e-3);
-    if let Some(means) = kmeans(&points, &mut table.value_ids, uses, codes) {
-        table.distinct_values = means.into_iter().map(|[value, _]| value).collect();
-    }
+    let (clusters, means) = kmeans(&points, frequencies, uses, codes)?;
+    Some((clusters, means.into_iter().map(|[value, _]| value).collect()))
 }
 
-fn quantize_weights(table: &mut UnpackedLevel, codes: usize) {
-    let points: Vec<[f64; 2]> =
-        table.distinct_weights.iter().map(|weight| [weight.scale, weight.backoff]).collect();
+/// The same of weights that so many contexts have.
+pub(super) fn quantize_weights(
+    weights: &[ContextWeights],
+    frequencies: &[f64],
+    codes: usize,
+) -> Option<(Vec<u32>, Vec<ContextWeights>)> {
+    let points: Vec<[f64; 2]> = weights.iter().map(|weight| [weight.scale, weight.backoff]).collect();
     let uses = |contexts: f64, [scale, _]: [f64; 2]| contexts / scale.max(1e-12);
-    if let Some(means) = kmeans(&points, &mut table.weight_ids, uses, codes) {
-        table.distinct_weights =
-            means.into_iter().map(|[scale, backoff]| ContextWeights { scale, backoff }).collect();
-    }
+    let (clusters, means) = kmeans(&points, frequencies, uses, codes)?;
+    Some((clusters, means.into_iter().map(|[scale, backoff]| ContextWeights { scale, backoff }).collect()))
 }
 
-/// Sets the scale of each context so that its words and its back-off sum to one. Both are rounded
+/// The weights of a context that make it sum to one, given Σ values of its words. Both are rounded
 /// to 1/256 of a nat, finer than any cluster, so that few are distinct.
-fn renormalise(parents: &mut UnpackedLevel, children: &UnpackedLevel) {
+pub(super) fn rounded(weight: ContextWeights, mass: f64) -> (i64, i64) {
     let round = |x: f64| if x > 0.0 { (x.ln() * 256.0).round() as i64 } else { i64::MIN };
+    let scale = if mass > 0.0 { (1.0 - weight.backoff).max(0.0) / mass } else { weight.scale };
+    (round(scale), round(weight.backoff))
+}
+
+/// The weights that [`rounded`] gave.
+pub(super) fn unrounded((scale, backoff): (i64, i64)) -> ContextWeights {
     let spread = |x: i64| if x == i64::MIN { 0.0 } else { (x as f64 / 256.0).exp() };
+    ContextWeights { scale: spread(scale), backoff: spread(backoff) }
+}
+
+/// Sets the scale of each context so that its words and its back-off sum to one.
+fn renormalise(parents: &mut UnpackedLevel, children: &UnpackedLevel) {
     let pairs: Vec<(i64, i64)> = (0..parents.weight_ids.len())
         .into_par_iter()
         .map(|node| {
             let weight = parents.distinct_weights[parents.weight_ids[node] as usize];
             let values = &children.value_ids[parents.children(node)];
-            let mass: f64 = values.iter().map(|&value| children.distinct_values[value as usize]).sum();
-            let scale = if mass > 0.0 { (1.0 - weight.backoff).max(0.0) / mass } else { weight.scale };
-            (round(scale), round(weight.backoff))
+            rounded(weight, values.iter().map(|&value| children.distinct_values[value as usize]).sum())
         })
         .collect();
     let (contexts, different) = distinct(&pairs);
-    let weight = |(scale, backoff)| ContextWeights { scale: spread(scale), backoff: spread(backoff) };
     parents.weight_ids = contexts;
-    parents.distinct_weights = different.into_iter().map(weight).collect();
+    parents.distinct_weights = different.into_iter().map(unrounded).collect();
 }
 
-/// Clusters non-negative `points`, if there are more than `codes`; replaces each point index in
-/// `of_each` by its cluster and returns the means. `uses` weights a point, given its frequency.
+/// Clusters non-negative `points`, if there are more than `codes`; gives the cluster of each point,
+/// and the means. `uses` weights a point, given its frequency.
 fn kmeans(
     points: &[[f64; 2]],
-    of_each: &mut [u32],
+    frequencies: &[f64],
     uses: impl Fn(f64, [f64; 2]) -> f64,
     codes: usize,
-) -> Option<Vec<[f64; 2]>> {
+) -> Option<(Vec<u32>, Vec<[f64; 2]>)> {
     if points.len() <= codes {
         return None;
     }
-    let mut frequencies = vec![0.0; points.len()];
-    for &point in &*of_each {
-        frequencies[point as usize] += 1.0;
-    }
-    let uses: Vec<f64> = frequencies.into_iter().zip(points).map(|(n, &point)| uses(n, point)).collect();
+    let uses: Vec<f64> = frequencies.iter().zip(points).map(|(&n, &point)| uses(n, point)).collect();
     // Zero is far from all other points and stays a cluster of its own.
     let log = |x: f64| x.max(1e-300).ln();
     let places: Vec<[f64; 2]> = points.iter().map(|point| point.map(log)).collect();
@@ -139,7 +180,6 @@ fn kmeans(
             }
         }
     }
-    of_each.par_iter_mut().for_each(|point| *point = of_point[*point as usize]);
     let spread = |x: f64| if x < 1e-299_f64.ln() { 0.0 } else { x.exp() };
-    Some(centres.into_iter().map(|centre| centre.map(spread)).collect())
+    Some((of_point, centres.into_iter().map(|centre| centre.map(spread)).collect()))
 }

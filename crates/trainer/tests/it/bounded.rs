@@ -117,6 +117,21 @@ fn every_smoother_that_backs_off_has_the_bytes_of_memory() {
 }
 
 #[test]
+fn quantised_models_have_the_bytes_of_memory() {
+    let bench = bench();
+    for (smoothing, settings) in [
+        ("modified_kneser_ney", "--quantize 4"),
+        ("modified_kneser_ney", "--quantize 12 --prune 0,0,1"),
+        ("witten_bell", "--quantize 3"),
+        ("add_k", "--quantize 2"),
+        ("stupid_backoff", "--quantize 2"),
+    ] {
+        assert_same(&bench, &format!("-o 4 --smoothing {smoothing} {settings}"), &["ngram"]);
+    }
+    assert_same(&bench, "-o 3 --unit stream --tokenizer char --quantize 5", &["ngram", "arpa"]);
+}
+
+#[test]
 fn what_needs_all_ngrams_in_memory_says_so() {
     let bench = bench();
     for (settings, why) in [
@@ -128,8 +143,6 @@ fn what_needs_all_ngrams_in_memory_says_so() {
         let line = format!("count a.txt {settings} --out m.arpa -S 200K -T temp");
         run(&bench, &line).refused(2, &["the limit is", "in memory", why]);
     }
-    run(&bench, "count a.txt --quantize 8 --out m.ngram -S 400K -T temp")
-        .refused(2, &["quantising", "export"]);
     run(&bench, "count a.txt --out m.arpa -S 50K -T temp")
         .refused(2, &["needs at least", "words", "bytes each", "--memory", "--min-count", "--vocab-size"]);
     run(&bench, "count a.txt --out m.arpa -S 10K -T temp")

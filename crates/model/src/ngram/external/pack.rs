@@ -1,11 +1,13 @@
 //! The sections of binary files, made while the streams are read.
 
+use std::collections::BTreeMap;
+
 use rayon::prelude::*;
 
-use super::{Gram, GramReader, Layout, Merged, Smoothed};
+use super::{Gram, GramReader, Layout, Merged, Smoothed, malformed};
 use crate::ngram::header::SPARSE_INDEX_STEP;
 use crate::ngram::packed::{BASE_BITS, BASE_STEP, BitWriter, bits_for};
-use crate::ngram::{ContextStats, Header, LevelHeader, SECTIONS};
+use crate::ngram::{BackoffScheme, ContextStats, ContextWeights, Header, LevelHeader, SECTIONS, quantize};
 use crate::{Error, Result};
 
 /// The bytes that are passed on at a time.
@@ -48,16 +50,30 @@ fn each_gram(
     (unseen..end).try_for_each(|word| visit(&Gram::of_word(word)))
 }
 
-/// [`each_gram`] without those that are pruned.
-fn each_kept(
-    streams: &dyn GramStreams,
-    smoothed: &Smoothed,
-    len: usize,
-    visit: &mut dyn FnMut(&Gram) -> Result<()>,
-) -> Result<()> {
-    // A word stays in the vocabulary.
-    let threshold = if len == 0 { 0 } else { smoothed.config.prune_threshold(len + 1) };
-    each_gram(streams, len, &mut |gram| if gram.count > threshold || len == 0 { visit(gram) } else { Ok(()) })
+/// A model and its n-grams.
+#[derive(Clone, Copy)]
+struct Model<'a> {
+    smoothed: &'a Smoothed,
+    streams: &'a dyn GramStreams,
+}
+
+impl<'a> Model<'a> {
+    /// [`each_gram`] without those that are pruned.
+    fn each_kept(self, len: usize, visit: &mut dyn FnMut(&Gram) -> Result<()>) -> Result<()> {
+        // A word stays in the vocabulary.
+        let threshold = if len == 0 { 0 } else { self.smoothed.config.prune_threshold(len + 1) };
+        each_gram(self.streams, len, &mut |gram| {
+            if gram.count > threshold || len == 0 { visit(gram) } else { Ok(()) }
+        })
+    }
+
+    /// The rounded weights of the n-grams of `len` + 1 words as contexts of those of `next`; none
+    /// where words and back-off need not sum to one.
+    fn rounded(self, len: usize, next: &'a Distinct) -> Option<Rounded<'a>> {
+        let interpolates = self.smoothed.scheme() == BackoffScheme::Interpolate;
+        let grams = || self.streams.grams(0, len + 1);
+        interpolates.then(|| Rounded { model: self, len, next, partition: 0, grams: grams() })
+    }
 }
 
 /// A writer of bits that passes on its bytes.
@@ -144,6 +160,13 @@ struct Distinct {
     /// The places of small counts, and of contexts that one word follows a few times.
     small_used: Vec<u32>,
     small_after: Vec<u32>,
+    /// The tables, and if they are quantised the number in them of each of `used` and of `after`.
+    values: Vec<f64>,
+    weights: Vec<ContextWeights>,
+    value_codes: Vec<u32>,
+    weight_codes: Vec<u32>,
+    /// Instead of `after`: weights that make contexts with quantised values sum to one.
+    rounded: Vec<(i64, i64)>,
     delta_bits: u32,
 }
 
@@ -160,7 +183,8 @@ fn is_small(after: &ContextStats) -> bool {
 }
 
 impl Distinct {
-    fn collect(streams: &dyn GramStreams, smoothed: &Smoothed, len: usize, top: bool) -> Result<Self> {
+    fn collect(model @ Model { smoothed, streams }: Model<'_>, len: usize) -> Result<Self> {
+        let top = len + 1 == streams.layout().order;
         let mut distinct = Self::default();
         let (mut small_used, mut small_after) = (vec![false; SMALL], vec![None; SMALL]);
         let (mut used_limit, mut after_limit) = (1 << 16, 1 << 16);
@@ -191,7 +215,7 @@ impl Distinct {
             Ok(())
         })?;
         if !top {
-            each_kept(streams, smoothed, len, &mut |gram| {
+            model.each_kept(len, &mut |gram| {
                 if index.is_multiple_of(BASE_STEP) {
                     base = offset;
                 }
@@ -214,21 +238,99 @@ impl Distinct {
         for (place, after) in (0..).zip(&distinct.after).filter(|(_, after)| is_small(after)) {
             distinct.small_after[after.total as usize] = place;
         }
+        distinct.values = match len {
+            0 => smoothed.unigrams.distinct_values.clone(),
+            _ => distinct.used.iter().map(|&used| smoothed.value(len, used)).collect(),
+        };
+        distinct.weights = distinct.after.iter().map(|after| smoothed.weight(len + 1, after)).collect();
         Ok(distinct)
+    }
+
+    /// Replaces the values of the n-grams of `len` + 1 words by at most `codes`.
+    fn quantize_values(&mut self, model: Model<'_>, len: usize, codes: usize) -> Result<()> {
+        let mut frequencies = vec![0.0; self.values.len()];
+        model.each_kept(len, &mut |gram| {
+            frequencies[self.value_id(gram.used) as usize] += 1.0;
+            Ok(())
+        })?;
+        if let Some((codes, values)) = quantize::quantize_values(&self.values, &frequencies, codes) {
+            (self.value_codes, self.values) = (codes, values);
+        }
+        Ok(())
+    }
+
+    /// Replaces the weights of these n-grams as contexts by at most `codes`, given the values of
+    /// `next`.
+    fn quantize_weights(&mut self, next: &Self, model: Model<'_>, len: usize, codes: usize) -> Result<()> {
+        let mut frequencies = vec![0.0; self.weights.len()];
+        if let Some(mut rounded) = model.rounded(len, next) {
+            let mut different = BTreeMap::<(i64, i64), f64>::new();
+            model.each_kept(len, &mut |gram| {
+                *different.entry(rounded.weight(gram)?).or_default() += 1.0;
+                Ok(())
+            })?;
+            (self.rounded, frequencies) = different.into_iter().unzip();
+            self.weights = self.rounded.iter().copied().map(quantize::unrounded).collect();
+        } else {
+            model.each_kept(len, &mut |gram| {
+                frequencies[self.weight_id(gram, &mut None)? as usize] += 1.0;
+                Ok(())
+            })?;
+        }
+        if let Some((codes, weights)) = quantize::quantize_weights(&self.weights, &frequencies, codes) {
+            (self.weight_codes, self.weights) = (codes, weights);
+        }
+        Ok(())
     }
 
     #[inline]
     fn value_id(&self, used: u32) -> u32 {
         let small = self.small_used.get(used as usize).copied();
-        small.unwrap_or_else(|| self.used.binary_search(&used).unwrap_or(0) as u32)
+        let place = small.unwrap_or_else(|| self.used.binary_search(&used).unwrap_or(0) as u32);
+        self.value_codes.get(place as usize).copied().unwrap_or(place)
     }
 
+    /// The number of the weights of a context; `rounded` gives them if they follow from its words.
     #[inline]
-    fn weight_id(&self, after: &ContextStats) -> u32 {
-        if is_small(after) {
-            return self.small_after[after.total as usize];
+    fn weight_id(&self, context: &Gram, rounded: &mut Option<Rounded<'_>>) -> Result<u32> {
+        let after = &context.after;
+        let place = match rounded {
+            Some(rounded) => self.rounded.binary_search(&rounded.weight(context)?).unwrap_or(0) as u32,
+            None if is_small(after) => self.small_after[after.total as usize],
+            None => self.after.binary_search(after).unwrap_or(0) as u32,
+        };
+        Ok(self.weight_codes.get(place as usize).copied().unwrap_or(place))
+    }
+}
+
+/// Makes the rounded weights of contexts, which come in order, from their quantised words.
+struct Rounded<'a> {
+    model: Model<'a>,
+    len: usize,
+    next: &'a Distinct,
+    partition: usize,
+    grams: GramReader,
+}
+
+impl Rounded<'_> {
+    fn weight(&mut self, context: &Gram) -> Result<(i64, i64)> {
+        let threshold = self.model.smoothed.config.prune_threshold(self.len + 2);
+        let (mut mass, mut left) = (0.0, context.after.types());
+        while left > 0 {
+            match self.grams.read()? {
+                Some(gram) if gram.count > threshold => {
+                    mass += self.next.values[self.next.value_id(gram.used) as usize];
+                    left -= 1;
+                }
+                Some(_) => {}
+                None if self.partition + 1 < self.model.streams.layout().partitions() => {
+                    self.partition += 1;
+                    self.grams = self.model.streams.grams(self.partition, self.len + 1);
+                }
+                None => return Err(malformed()),
+            }
         }
-        self.after.binary_search(after).unwrap_or(0) as u32
+        Ok(quantize::rounded(self.model.smoothed.weight(self.len + 1, &context.after), mass))
     }
 }
 
@@ -236,31 +338,45 @@ impl Distinct {
 pub struct StreamedTrie<'a> {
     /// The header.
     pub header: Header,
-    smoothed: &'a Smoothed,
-    streams: &'a dyn GramStreams,
+    model: Model<'a>,
+    quantize: bool,
     distinct: Vec<Distinct>,
 }
 
 impl<'a> StreamedTrie<'a> {
-    /// Finds the different values and weights, in one pass over the streams.
+    /// Finds the different values and weights, in one pass over the streams; in three more they are
+    /// quantised to `quantize` bits as [`Trie::quantized`](crate::ngram::Trie::quantized).
     ///
     /// # Errors
-    /// Those of the streams; more than 2³² n-grams of an order.
-    pub fn new(smoothed: &'a Smoothed, streams: &'a dyn GramStreams, merged: &Merged) -> Result<Self> {
-        let layout = streams.layout();
-        let collect = |len: usize| Distinct::collect(streams, smoothed, len, len + 1 == layout.order);
+    /// Those of the streams; more than 2³² n-grams of an order; another number of bits than there.
+    pub fn new(
+        smoothed: &'a Smoothed,
+        streams: &'a dyn GramStreams,
+        merged: &Merged,
+        quantize: Option<u32>,
+    ) -> Result<Self> {
+        let (layout, model) = (streams.layout(), Model { smoothed, streams });
+        let collect = |len: usize| Distinct::collect(model, len);
         let distinct: Result<Vec<Distinct>> =
             (0..layout.order).into_par_iter().with_max_len(1).map(collect).collect();
-        let distinct = distinct?;
+        let mut distinct = distinct?;
+        if let Some(codes) = quantize.map(quantize::codes).transpose()? {
+            for (len, distinct) in distinct.iter_mut().enumerate().skip(1) {
+                distinct.quantize_values(model, len, codes)?;
+            }
+            for len in 1..layout.order {
+                let (lower, upper) = distinct.split_at_mut(len);
+                lower[len - 1].quantize_weights(&upper[0], model, len - 1, codes)?;
+            }
+        }
         let level = |(len, distinct): (usize, &Distinct)| {
             let grams = if len == 0 { layout.vocab_size as u64 } else { merged.orders[len].kept };
-            let values = if len == 0 { smoothed.unigrams.distinct_values.len() } else { distinct.used.len() };
             Ok(LevelHeader {
                 grams: u32::try_from(grams).map_err(|_| {
                     Error::Config(format!("{grams} n-grams of {} words are too many for one file", len + 1))
                 })?,
-                values: values as u32,
-                weights: distinct.after.len() as u32,
+                values: distinct.values.len() as u32,
+                weights: distinct.weights.len() as u32,
                 delta_bits: distinct.delta_bits,
             })
         };
@@ -274,7 +390,7 @@ impl<'a> StreamedTrie<'a> {
             levels: levels?,
         };
         header.check()?;
-        Ok(Self { header, smoothed, streams, distinct })
+        Ok(Self { header, model, quantize: quantize.is_some(), distinct })
     }
 
     /// The number of sections.
@@ -296,18 +412,22 @@ impl<'a> StreamedTrie<'a> {
         match number % SECTIONS {
             0 => {
                 let mut out = BitStream::new(put);
-                each_kept(self.streams, self.smoothed, len, &mut |gram| {
+                let mut rounded = match self.distinct.get(len + 1) {
+                    Some(next) if self.quantize => self.model.rounded(len, next),
+                    _ => None,
+                };
+                self.model.each_kept(len, &mut |gram| {
                     if index.is_multiple_of(BASE_STEP) {
                         base = offset;
                     }
                     let value = match len {
-                        0 => self.smoothed.unigrams.value_ids[gram.words()[0] as usize],
+                        0 => self.model.smoothed.unigrams.value_ids[gram.words()[0] as usize],
                         _ => distinct.value_id(gram.used),
                     };
                     out.push(if len == 0 { 0 } else { gram.words()[len].into() }, bits.word)?;
                     out.push(value.into(), bits.value)?;
                     if !top {
-                        out.push(distinct.weight_id(&gram.after).into(), bits.context)?;
+                        out.push(distinct.weight_id(gram, &mut rounded)?.into(), bits.context)?;
                         out.push(offset - base, bits.delta)?;
                         offset += gram.after.types();
                     }
@@ -322,22 +442,15 @@ impl<'a> StreamedTrie<'a> {
                 }
                 out.finish()
             }
-            1 if len == 0 => put(&floats(&self.smoothed.unigrams.distinct_values)),
-            1 => {
-                let values = distinct.used.iter().map(|&used| self.smoothed.value(len, used));
-                put(&floats(&values.collect::<Vec<f64>>()))
-            }
+            1 => put(&floats(&distinct.values)),
             2 => {
-                let weight = |after| {
-                    let weight = self.smoothed.weight(len + 1, after);
-                    [weight.scale, weight.backoff]
-                };
-                put(&floats(&distinct.after.iter().flat_map(weight).collect::<Vec<f64>>()))
+                let weights = distinct.weights.iter().flat_map(|weight| [weight.scale, weight.backoff]);
+                put(&floats(&weights.collect::<Vec<f64>>()))
             }
             3 if top => Ok(()),
             3 => {
                 let mut out = BitStream::new(put);
-                each_kept(self.streams, self.smoothed, len, &mut |gram| {
+                self.model.each_kept(len, &mut |gram| {
                     if index.is_multiple_of(BASE_STEP) {
                         out.push(offset, BASE_BITS)?;
                     }
@@ -353,7 +466,7 @@ impl<'a> StreamedTrie<'a> {
             _ => {
                 let mut out = BitStream::new(put);
                 if len > 0 {
-                    each_kept(self.streams, self.smoothed, len, &mut |gram| {
+                    self.model.each_kept(len, &mut |gram| {
                         if index.is_multiple_of(SPARSE_INDEX_STEP) {
                             out.push(gram.words()[len].into(), bits.word)?;
                         }

@@ -6,8 +6,8 @@ use super::merge::OrderTotals;
 use super::{Layout, malformed};
 use crate::ngram::statistics::Statistics;
 use crate::ngram::{
-    BackoffScheme, ContextStats, ContextWeights, Counts, NgramConfig, OrderReport, Report,
-    Smoother, UnpackedLevel, estimator,
+    BackoffScheme, ContextStats, ContextWeights, Counts, NgramConfig, OrderReport, Report, Smoother,
+    UnpackedLevel, estimator,
 };
 use crate::{Error, Result};
 
