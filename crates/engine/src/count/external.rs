@@ -4,6 +4,10 @@
 //! merged partitions. The name of that folder is a hash of the text, the tokens and the settings,
 //! so that the same command finds it again.
 
+mod runs;
+
+pub(super) use runs::RunDescription;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
@@ -24,6 +28,7 @@ use surprisal_text::{Corpus, DataOptions, Error as TextError, Tokenizer};
 use crate::error::{Advice, Error, Result};
 use crate::events::{Context, Event, Note};
 use crate::wording::{bytes, many};
+use runs::{Run, Runs};
 
 /// The room for counting.
 #[derive(Debug, Clone, Default)]
@@ -185,13 +190,6 @@ pub(super) fn each(pool: &Pool, count: usize, work: impl Fn(usize) -> Result<()>
     pool.map(pool.threads(), run).into_iter().collect()
 }
 
-/// The description of a run.
-#[derive(Serialize, Deserialize)]
-struct RunDescription {
-    /// Without `<s>`: the first words of the text, in the first run.
-    text_prefix: Vec<u32>,
-}
-
 /// The description of a merged partition.
 #[derive(Serialize, Deserialize)]
 struct PartitionDescription {
@@ -288,11 +286,9 @@ impl Work<'_> {
         ctx: &Context<'_>,
     ) -> Result<(Vec<Spill>, Vec<u32>)> {
         let (layout, before) = (&job.layout, job.before());
-        let mut runs: Vec<Option<(Spill, RunDescription)>> = Vec::new();
-        for part in 0..parts {
-            runs.push(Spill::open(&folder.file("run", part), layout.partitions())?);
-        }
-        if runs.iter().any(Option::is_none) {
+        let mut runs = job.runs(folder, ctx.pool)?;
+        let there = runs.len();
+        if there < parts {
             ctx.phase("sorting parts of the text", parts as u64)?;
             let reader = Pool::new(ctx.pool.threads())?;
             let (send, receive) = mpsc::sync_channel::<TextPart>(0);
@@ -303,9 +299,11 @@ impl Work<'_> {
                 let sorted = (|| -> Result<usize> {
                     let mut number = 0;
                     for part in receive {
-                        let Some(run) = runs.get_mut(number) else { break };
-                        if run.is_none() {
-                            *run = Some(self.sort(part, number, folder, layout, before, ctx.pool)?);
+                        if number == parts {
+                            break;
+                        }
+                        if number >= there {
+                            runs.add(|path| self.sort(part, number, path, layout, before, ctx.pool))?;
                         }
                         number += 1;
                         ctx.emit(&Event::Advanced { steps: 1 })?;
@@ -320,9 +318,7 @@ impl Work<'_> {
                 read
             })?;
         }
-        let runs: Vec<_> = runs.into_iter().flatten().collect();
-        let prefix = runs.first().map(|(_, first)| first.text_prefix.clone()).unwrap_or_default();
-        Ok((runs.into_iter().map(|(run, _)| run).collect(), prefix))
+        Ok(runs.finish())
     }
 
     /// Reads the text and sends its parts.
@@ -355,12 +351,12 @@ impl Work<'_> {
         &self,
         part: TextPart,
         number: usize,
-        folder: &Folder,
+        path: &Path,
         layout: &Layout,
         before: bool,
         pool: &Pool,
-    ) -> Result<(Spill, RunDescription)> {
-        let writer = SpillWriter::create(folder.file("run", number), layout.partitions())?;
+    ) -> Result<Run> {
+        let writer = SpillWriter::create(path, layout.partitions())?;
         let put = |partition, block: &[u8]| writer.append(partition, block).map_err(stream_error);
         let first = &part.tokens[..part.tokens.len().min(layout.order - 1)];
         let text_prefix = if number == 0 && layout.bos.is_none() { first.to_vec() } else { Vec::new() };
@@ -376,6 +372,8 @@ pub(super) struct Job<'a> {
     options: MergeOptions,
     /// The memory that is left beside the vocabulary, in bytes.
     pub(super) memory: u64,
+    /// The number of runs that are merged at a time.
+    group_size: usize,
     room: &'a Room,
 }
 
@@ -399,15 +397,21 @@ impl<'a> Job<'a> {
         let prune = if room.models { config.prune.clone() } else { Vec::new() };
         let options =
             MergeOptions::new(&NgramConfig { prune, ..config.clone() }, continuation, before, text_prefix);
-        Ok(Self { layout, options, memory, room })
+        let group_size = runs::group_size(memory, pool.threads());
+        Ok(Self { layout, options, memory, group_size, room })
     }
 
     /// Adds what the temporary files depend on, beside the text.
     pub(super) fn hash(&self, hasher: &mut blake3::Hasher) {
         let layout = &self.layout;
         let starts: Vec<u32> = (0..layout.partitions()).map(|part| layout.words(part).start).collect();
-        let settings = (crate::VERSION, layout.order, layout.bos, starts, &self.options);
+        let settings = (crate::VERSION, layout.order, layout.bos, starts, &self.options, self.group_size);
         hasher.update(format!("{settings:?}").as_bytes());
+    }
+
+    /// The runs of an earlier process.
+    pub(super) fn runs<'f>(&self, folder: &'f Folder, pool: &'f Pool) -> Result<Runs<'f>> {
+        Runs::open(folder, self.layout.partitions(), self.group_size, pool)
     }
 
     /// Whether runs have the words before contexts.
@@ -522,9 +526,7 @@ fn merge_partition(
     folder: &Folder,
 ) -> Result<(Spill, PartitionDescription)> {
     let writer = SpillWriter::create(folder.file("grams", partition), layout.streams())?;
-    let sorted = runs.iter().filter(|run| run.stream_bytes(partition) > 0);
-    let sorted = sorted.map(|run| blocks(run, [partition])).collect();
-    let merged = merge(sorted, layout, options, &mut |stream, block| {
+    let merged = merge(runs::sorted(runs.iter(), partition), layout, options, &mut |stream, block| {
         writer.append(stream.index(layout), block).map_err(stream_error)
     })?;
     let description = PartitionDescription { merged, text_prefix: options.text_prefix.clone() };

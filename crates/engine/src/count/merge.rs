@@ -8,7 +8,7 @@ use surprisal_model::ngram::external::Rows;
 use surprisal_store::spill::{Spill, SpillWriter};
 use surprisal_text::{Compression, Tokenizer};
 
-use super::external::{Folder, Job, Room, Streams, limit, stream_error};
+use super::external::{Folder, Job, Room, RunDescription, Streams, limit, stream_error};
 use crate::error::{Advice, Error, Result};
 use crate::events::{Context, Event};
 use crate::kind::Kind;
@@ -124,22 +124,20 @@ fn runs(
 ) -> Result<Vec<Spill>> {
     ctx.phase("sorting counts", readers.len() as u64)?;
     let mut rows = Rows::new(&job.layout, job.memory - job.memory / 4);
-    let mut runs = Vec::new();
+    let mut runs = job.runs(folder, ctx.pool)?;
+    let (there, mut number) = (runs.len(), 0);
     let mut sort = |rows: &mut Rows| -> Result<()> {
-        let path = folder.file("run", runs.len());
-        let run = match Spill::open::<()>(&path, job.layout.partitions())? {
-            Some((run, ())) => {
-                rows.clear();
-                run
-            }
-            None => {
+        if number >= there {
+            runs.add(|path| {
                 let writer = SpillWriter::create(path, job.layout.partitions())?;
                 let put = |partition, block: &[u8]| writer.append(partition, block).map_err(stream_error);
                 ctx.pool.install(|| rows.sort(&job.layout, job.before(), put))?;
-                writer.finish(&())?
-            }
-        };
-        runs.push(run);
+                let description = RunDescription::default();
+                Ok((writer.finish(&description)?, description))
+            })?;
+        }
+        number += 1;
+        rows.clear();
         Ok(())
     };
     let mut words = Vec::new();
@@ -155,7 +153,7 @@ fn runs(
     if !rows.is_empty() {
         sort(&mut rows)?;
     }
-    Ok(runs)
+    Ok(runs.finish().0)
 }
 
 /// The parts that the files have.

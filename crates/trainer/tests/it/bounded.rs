@@ -90,7 +90,8 @@ fn single_words_are_counted_with_the_vocabulary() {
         assert!(!log.contains("sorted, merged"), "{what}: {log}");
     }
     run(&bench, "count a.txt -o 1 --out m.arpa -S 10K -T temp").refused(2, &["so far need", "words"]);
-    run(&bench, "count a.txt -o 1 --tune --out m.arpa -S 50K -T temp").refused(2, &["held-out", "the limit is"]);
+    run(&bench, "count a.txt -o 1 --tune --out m.arpa -S 50K -T temp")
+        .refused(2, &["held-out", "the limit is"]);
 }
 
 #[test]
@@ -129,6 +130,31 @@ fn quantised_models_have_the_bytes_of_memory() {
         assert_same(&bench, &format!("-o 4 --smoothing {smoothing} {settings}"), &["ngram"]);
     }
     assert_same(&bench, "-o 3 --unit stream --tokenizer char --quantize 5", &["ngram", "arpa"]);
+}
+
+#[test]
+fn hundreds_of_parts_are_merged_in_groups() {
+    let bench = bench();
+    bench.file("a.txt", text(100_000));
+    for unit in ["line", "stream"] {
+        let log = spilled(&bench, &format!("-o 3 --unit {unit} --tokenizer char"), &["arpa", "counts"]);
+        let parts =
+            log.split_once(" parts, sorted, merged").unwrap().0.rsplit(' ').next().unwrap().to_owned();
+        assert!(parts.parse::<usize>().unwrap() > 100, "{log}");
+    }
+    // Killed at some moments, it finds groups to go on from.
+    let line = "count a.txt -o 3 --tokenizer char --out m.arpa -S 400K -T temp";
+    let mut groups = 0;
+    for at in [500, 500] {
+        let mut command = bench.command(&line.split_whitespace().collect::<Vec<_>>());
+        assert!(!command.env("SURPRISAL_FAULT", format!("crash:{at}")).output().unwrap().status.success());
+        let folders = fs::read_dir(bench.path().join("temp")).unwrap().map(|entry| entry.unwrap().path());
+        let files = folders.flat_map(|folder| fs::read_dir(folder).unwrap());
+        let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+        groups += files.map(name).filter(|name| name.starts_with("group-")).count();
+    }
+    assert!(groups > 0, "no group was merged");
+    assert_same(&bench, "-o 3 --tokenizer char", &["arpa"]);
 }
 
 #[test]

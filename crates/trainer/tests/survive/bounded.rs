@@ -36,7 +36,7 @@ fn temporary(bench: &Bench) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let files = folders.flat_map(|folder| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()));
     let is_resumable = |path: &PathBuf| {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        name.starts_with("run-") || name.starts_with("grams-")
+        ["run-", "group-", "grams-"].iter().any(|start| name.starts_with(start))
     };
     let mut files: Vec<PathBuf> = files.collect();
     files.sort();

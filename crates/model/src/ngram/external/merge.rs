@@ -134,6 +134,31 @@ pub fn merge(
     options: &MergeOptions,
     put: &mut dyn FnMut(Stream, &[u8]) -> Result<()>,
 ) -> Result<Merged> {
+    let mut tree = Tree::new(layout, options);
+    each_record(runs, |record| tree.add(record, put))?;
+    tree.end(put)
+}
+
+/// Merges `runs`, each sorted, into one, of which blocks are passed to `put` in order.
+///
+/// # Errors
+/// A run that cannot be read; the first error of `put`.
+pub fn merge_runs(runs: Vec<Box<dyn Blocks>>, put: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    let (mut out, mut last) = (StreamWriter::default(), Vec::new());
+    each_record(runs, |record| {
+        let words = record.words();
+        record.put(last.iter().zip(words).take_while(|(a, b)| a == b).count(), &mut out.bytes);
+        last.clear();
+        last.extend_from_slice(words);
+        out.cut(&mut *put)
+    })?;
+    out.end(put)
+}
+
+/// Calls `visit` with the records of all runs in order, of which those with the same words are
+/// summed up.
+#[inline]
+fn each_record(runs: Vec<Box<dyn Blocks>>, mut visit: impl FnMut(&Record) -> Result<()>) -> Result<()> {
     let mut heap = BinaryHeap::with_capacity(runs.len());
     for blocks in runs {
         let mut run = Box::new(Run { reader: StreamReader::new(blocks), record: Record::default() });
@@ -141,7 +166,6 @@ pub fn merge(
             heap.push(run);
         }
     }
-    let mut tree = Tree::new(layout, options);
     let mut merged = Record::default();
     loop {
         let Some(mut first) = heap.peek_mut() else { break };
@@ -172,9 +196,9 @@ pub fn merge(
             merged.before.sort_unstable();
             merged.before.dedup();
         }
-        tree.add(&merged, put)?;
+        visit(&merged)?;
     }
-    tree.end(put)
+    Ok(())
 }
 
 /// Reads the next record of the run, which then moves to its place in the heap.
