@@ -7,7 +7,8 @@ mod levels;
 mod merge;
 mod served;
 
-pub use external::{Room, Streams};
+pub use crate::memory::Room;
+pub use external::Streams;
 pub(crate) use served::serve;
 
 use external::Work;
@@ -158,7 +159,7 @@ fn count_in(
     let mut data = data.clone();
     data.once = kind == TokenizerKind::Word || known.is_some();
     data.inputs.any_bytes |= kind == TokenizerKind::Byte;
-    let can_spill = external_problem(model)?.is_none();
+    let can_spill = Smoothed::refusal(model, room.quantize, true)?.is_none();
     if can_spill && room.memory.is_some() {
         // Read twice: the vocabulary first, which says whether the rest fits.
         data.once = false;
@@ -173,14 +174,14 @@ fn count_in(
     let tokens = corpus.bytes() as usize / if kind == TokenizerKind::Word { 4 } else { 1 };
     let fits = room.memory.is_none()
         && memory::check_text(corpus.bytes(), kind).is_ok()
-        && Counts::memory(tokens, 0, model.order) <= external::limit(room);
+        && Counts::memory(tokens, 0, model.order) <= memory::limit(room);
     if can_spill && !fits && data.once {
         data.once = false;
         corpus = place.corpus(&data, ctx)?;
     }
     if can_spill && !fits {
         ctx.phase("reading words", 0)?;
-        let limit = external::limit(room);
+        let limit = memory::limit(room);
         let (tokenizer, frequencies, note) =
             ctx.pool.install(|| words(&corpus, kind, vocabulary, known.take(), limit))?;
         rare = note;
@@ -224,7 +225,7 @@ fn count_in(
     let model = NgramConfig { bos: tokenizer.bos(), unk: tokenizer.unk(), ..model.clone() };
     let vocab_size = tokenizer.vocab_size();
     let memory = Counts::memory(text.ids.len(), vocab_size, model.order);
-    let limit = external::limit(room);
+    let limit = memory::limit(room);
     if can_spill && memory > limit && !data.train.iter().any(|path| is_pipe(path)) {
         // It was taken for smaller than it is.
         let mut frequencies = vec![0_u32; vocab_size];
@@ -247,7 +248,8 @@ fn count_in(
     }
     ctx.emit(&Event::Counting { name: corpus.name(), tokens: text.scored(), vocab_size, memory })?;
     if let Some(limit) = room.memory.filter(|&limit| memory > limit) {
-        let why = external_problem(&model)?.map_or_else(String::new, |why| format!(" ({why})"));
+        let why = Smoothed::refusal(&model, room.quantize, true)?;
+        let why = why.map_or_else(String::new, |why| format!(" ({why})"));
         let (needed, limit) = (crate::wording::bytes(memory), crate::wording::bytes(limit));
         return Err(Error::usage(format!(
             "counting this text needs up to {needed} of memory, and the limit is {limit}{why}"
@@ -272,13 +274,6 @@ fn count_in(
     let counts = of(text.ids.into_vec().into(), "counting")?;
     let part = part_of(&corpus, place, ctx)?;
     Ok(Counted { counts: Grams::Memory(counts), tokenizer, part, tuning })
-}
-
-/// The reason why these settings need all n-grams in memory, if they do.
-fn external_problem(model: &NgramConfig) -> Result<Option<String>> {
-    // Single words are counted with the vocabulary, and all of them stay in memory.
-    let is_known = model.order == 1 && !model.needs_heldout();
-    Ok(Smoothed::refusal(model)?.filter(|_| !is_known))
 }
 
 /// The part of a text in a file of counts.
@@ -336,7 +331,7 @@ pub fn merge(
 ) -> Result<Counted> {
     ctx.phase("reading counts", 0)?;
     if let Some(readers) = merge::too_large(paths, room)? {
-        if let Some(why) = Smoothed::refusal(config)?.filter(|_| room.models) {
+        if let Some(why) = Smoothed::refusal(config, room.quantize, false)?.filter(|_| room.models) {
             return Err(Error::usage(format!("these counts do not fit into memory, and {why}"))
                 .hint(Advice::CountLess));
         }
@@ -469,9 +464,9 @@ impl Files {
         self.0.iter().any(|(_, format)| formats.contains(&format.as_str()))
     }
 
-    /// The room for counting into these files, with temporary files in `temp`, or else beside the
-    /// first of them.
-    pub fn room(&self, memory: Option<u64>, temp: Option<PathBuf>) -> Room {
+    /// The room for counting into these files, whose models are quantised or not, with temporary
+    /// files in `temp`, or else beside the first of them.
+    pub fn room(&self, memory: Option<u64>, temp: Option<PathBuf>, quantize: bool) -> Room {
         let beside = || {
             let file = self.0.first().map(|(path, _)| path).filter(|path| path.as_os_str() != "-");
             let folder = file.and_then(|path| path.parent()).map(Path::to_owned);
@@ -479,7 +474,8 @@ impl Files {
                 if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder }
             })
         };
-        Room { memory, temp: temp.unwrap_or_else(beside), models: self.any(&["arpa", "ngram"]) }
+        let models = self.any(&["arpa", "ngram"]);
+        Room { memory, temp: temp.unwrap_or_else(beside), models, quantize }
     }
 
     fn all(&self, format: &'static str) -> impl Iterator<Item = &Path> {

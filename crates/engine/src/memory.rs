@@ -1,9 +1,25 @@
 //! Checks that work fits into memory, before anything is allocated.
 
-use crate::error::{Advice, Error, Result};
-use crate::wording::bytes;
+use std::path::PathBuf;
+
 use surprisal_platform::memory;
 use surprisal_text::{Granularity, TokenizerKind};
+
+use crate::error::{Advice, Error, Result};
+use crate::wording::bytes;
+
+/// The room for counting.
+#[derive(Debug, Clone, Default)]
+pub struct Room {
+    /// The most memory in bytes; what is free if not given.
+    pub memory: Option<u64>,
+    /// The folder for temporary files.
+    pub temp: PathBuf,
+    /// Whether probabilities are wanted, not only counts.
+    pub models: bool,
+    /// Whether these are quantised.
+    pub quantize: bool,
+}
 
 /// Refuses work that needs more memory than is available, or than 4 TiB where that is not known
 /// (systems other than Linux).
@@ -45,4 +61,10 @@ fn memory_per_byte(kind: TokenizerKind) -> f64 {
         Granularity::Char => 2.0,
         Granularity::Word | Granularity::Subword => 0.5,
     }
+}
+
+/// The memory that counting may use, in bytes.
+pub(crate) fn limit(room: &Room) -> u64 {
+    let free = memory::available().unwrap_or(1 << 42);
+    room.memory.map_or(free, |limit| limit.min(free))
 }

@@ -15,11 +15,12 @@ use std::sync::{Mutex, PoisonError, mpsc};
 use serde::{Deserialize, Serialize};
 use surprisal_model::Error as ModelError;
 use surprisal_model::ngram::external::{
-    Blocks, GramReader, GramStreams, Layout, MergeOptions, Merged, Smoothed, Stream, TextPart, merge,
+    Blocks, GramReader, GramStreams, Layout, MergeOptions, Merged, Smoothed, Stream, TextPart, WeightReader,
+    merge,
 };
 use surprisal_model::ngram::{BackoffScheme, NgramConfig};
+use surprisal_platform::disk;
 use surprisal_platform::threads::Pool;
-use surprisal_platform::{disk, memory};
 use surprisal_store::lock::Lock;
 use surprisal_store::spill::{Spill, SpillReader, SpillWriter};
 use surprisal_store::{Error as StoreError, atomic};
@@ -27,19 +28,9 @@ use surprisal_text::{Corpus, DataOptions, Error as TextError, Tokenizer};
 
 use crate::error::{Advice, Error, Result};
 use crate::events::{Context, Event, Note};
+use crate::memory::Room;
 use crate::wording::{bytes, many};
 use runs::{Run, Runs};
-
-/// The room for counting.
-#[derive(Debug, Clone, Default)]
-pub struct Room {
-    /// The most memory in bytes; what is free if not given.
-    pub memory: Option<u64>,
-    /// The folder for temporary files.
-    pub temp: PathBuf,
-    /// Whether probabilities are wanted, not only counts.
-    pub models: bool,
-}
 
 /// The least number of tokens of a part.
 const MIN_PART: usize = 1 << 12;
@@ -120,6 +111,8 @@ pub struct Streams {
     pub(super) options: MergeOptions,
     /// The files of the partitions.
     partitions: Vec<Spill>,
+    /// By order, the weights of contexts, if each has its own.
+    pub(super) weights: Vec<Spill>,
     pub(super) folder: Folder,
     /// The memory that is left beside the vocabulary, in bytes.
     pub(super) memory: u64,
@@ -374,6 +367,8 @@ pub(super) struct Job<'a> {
     pub(super) memory: u64,
     /// The number of runs that are merged at a time.
     group_size: usize,
+    /// The bytes of the weights of contexts per token, at most, where each has its own.
+    weight_bytes: f64,
     room: &'a Room,
 }
 
@@ -393,12 +388,15 @@ impl<'a> Job<'a> {
         let layout = Layout::new(config.order, config.bos, frequencies, partitions)?;
         let smoother = config.smoother()?;
         let continuation = room.models && smoother.uses_continuation_counts();
-        let before = room.models && (continuation || smoother.scheme() == BackoffScheme::Interpolate);
+        let lower = smoother.needs_lower_mass() || smoother.scheme() == BackoffScheme::Interpolate;
+        let before = room.models && (continuation || lower);
         let prune = if room.models { config.prune.clone() } else { Vec::new() };
         let options =
             MergeOptions::new(&NgramConfig { prune, ..config.clone() }, continuation, before, text_prefix);
         let group_size = runs::group_size(memory, pool.threads());
-        Ok(Self { layout, options, memory, group_size, room })
+        let own_weights = room.models && smoother.needs_lower_mass();
+        let weight_bytes = if own_weights { 16.0 * (config.order - 2) as f64 } else { 0.0 };
+        Ok(Self { layout, options, memory, group_size, weight_bytes, room })
     }
 
     /// Adds what the temporary files depend on, beside the text.
@@ -458,7 +456,7 @@ impl<'a> Job<'a> {
             partitions.push(spill);
         }
         let Self { layout, options, memory, .. } = self;
-        Ok(Streams { layout, merged, options, partitions, folder, memory })
+        Ok(Streams { layout, merged, options, partitions, weights: Vec::new(), folder, memory })
     }
 
     /// Says what is going to happen, and refuses a disk that is too small.
@@ -469,8 +467,8 @@ impl<'a> Job<'a> {
         ctx: &Context<'_>,
     ) -> Result<()> {
         let orders = self.layout.order as f64 / 5.0;
-        let per_token =
-            RUN_BYTES + if self.room.models { STREAM_BYTES * orders } else { STREAM_BYTES * orders / 3.0 };
+        let streams = if self.room.models { STREAM_BYTES * orders } else { STREAM_BYTES * orders / 3.0 };
+        let per_token = RUN_BYTES + streams + self.weight_bytes;
         let needed = (tokens as f64 * per_token) as u64;
         let seconds = tokens as f64 * orders / TOKENS_PER_SECOND / ctx.pool.threads() as f64;
         let there = used_bytes(&folder.path);
@@ -584,10 +582,8 @@ impl GramStreams for Streams {
         let blocks = self.blocks(partition, Stream::Grams(len));
         GramReader::new(blocks, &self.layout, len + 1, self.options.continuation)
     }
-}
 
-/// The memory that counting may use, in bytes.
-pub(crate) fn limit(room: &Room) -> u64 {
-    let free = memory::available().unwrap_or(1 << 42);
-    room.memory.map_or(free, |limit| limit.min(free))
+    fn weights(&self, partition: usize, len: usize) -> Option<WeightReader> {
+        self.weights.get(len).map(|weights| WeightReader::new(blocks(weights, [partition])))
+    }
 }

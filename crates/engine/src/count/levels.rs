@@ -21,22 +21,32 @@ use super::in_order::{BLOCK_BYTES, InOrder};
 use crate::error::Result;
 use crate::events::{Context, Event};
 
+/// The n-grams of one order in one partition.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    partition: usize,
+    /// The probabilities of the order below.
+    lower: Option<&'a Spill>,
+    /// Whether the next order needs theirs.
+    hands_down: bool,
+}
+
 /// The lines and probabilities that a thread makes of the n-grams of a partition.
 struct Output<'a, 's, Put> {
     lines: Lines<'s>,
-    /// Blocks of probabilities by the partition that they go to.
-    lower: Vec<Vec<u8>>,
-    /// The size of a block in bytes.
-    block: usize,
-    to: Destination<'a, Put>,
+    lower: LowerOutput<'a>,
+    queue: &'a InOrder<Put>,
 }
 
-/// Where it goes.
-struct Destination<'a, Put> {
+/// The probabilities that a thread hands to the partitions of the next order.
+struct LowerOutput<'a> {
     layout: &'a Layout,
     partition: usize,
-    lines: &'a InOrder<Put>,
-    lower: Option<&'a SpillWriter>,
+    /// Blocks by the partition that they go to.
+    blocks: Vec<Vec<u8>>,
+    /// The size of a block in bytes.
+    block: usize,
+    to: Option<&'a SpillWriter>,
 }
 
 impl<Put: FnMut(&[u8]) -> Result<()>> LevelOutput for Output<'_, '_, Put> {
@@ -48,12 +58,23 @@ impl<Put: FnMut(&[u8]) -> Result<()>> LevelOutput for Output<'_, '_, Put> {
 
     #[inline]
     fn lower(&mut self, words: &[u32], probability: f64) -> Result<(), ModelError> {
+        self.lower.lower(words, probability)
+    }
+}
+
+impl LevelOutput for LowerOutput<'_> {
+    fn gram(&mut self, _: &Gram, _: f64, _: Option<f64>) -> Result<(), ModelError> {
+        Ok(())
+    }
+
+    #[inline]
+    fn lower(&mut self, words: &[u32], probability: f64) -> Result<(), ModelError> {
         for &word in words {
-            let partition = self.to.layout.partition_of(word);
-            let block = &mut self.lower[partition];
-            put_lower(self.to.layout, partition, word, probability, block);
+            let partition = self.layout.partition_of(word);
+            let block = &mut self.blocks[partition];
+            put_lower(self.layout, partition, word, probability, block);
             if block.len() >= self.block {
-                self.put_lower(partition)?;
+                self.put(partition)?;
             }
         }
         Ok(())
@@ -62,28 +83,25 @@ impl<Put: FnMut(&[u8]) -> Result<()>> LevelOutput for Output<'_, '_, Put> {
 
 impl<Put: FnMut(&[u8]) -> Result<()>> Output<'_, '_, Put> {
     fn put_lines(&mut self) -> Result<(), ModelError> {
-        let put = self.to.lines.put(self.to.partition, self.lines.as_bytes());
+        let put = self.queue.put(self.lower.partition, self.lines.as_bytes());
         self.lines.clear();
         put.map_err(stream_error)
     }
+}
 
-    fn put_lower(&mut self, partition: usize) -> Result<(), ModelError> {
-        let block = &mut self.lower[partition];
-        if let Some(writer) = self.to.lower.filter(|_| !block.is_empty()) {
-            let stream = partition * self.to.layout.partitions() + self.to.partition;
+impl LowerOutput<'_> {
+    fn put(&mut self, partition: usize) -> Result<(), ModelError> {
+        let block = &mut self.blocks[partition];
+        if let Some(writer) = self.to.filter(|_| !block.is_empty()) {
+            let stream = partition * self.layout.partitions() + self.partition;
             writer.append(stream, block).map_err(stream_error)?;
             block.clear();
         }
         Ok(())
     }
 
-    fn end(&mut self) -> Result<()> {
-        self.lines.complete();
-        self.put_lines()?;
-        for partition in 0..self.lower.len() {
-            self.put_lower(partition)?;
-        }
-        self.to.lines.end(self.to.partition)
+    fn end(&mut self) -> Result<(), ModelError> {
+        (0..self.blocks.len()).try_for_each(|partition| self.put(partition))
     }
 }
 
@@ -113,6 +131,9 @@ impl Streams {
         ctx.phase("estimating", 0)?;
         let smoothed = self.smoothed(config)?;
         ctx.notes(&smoothed.report.notices)?;
+        if smoothed.needs_lower_mass() {
+            self.finish(&smoothed, ctx)?;
+        }
         for path in files.all("arpa") {
             let written = self.write_arpa(path, &smoothed, tokenizer, ctx)?;
             ctx.notes(&written.notices)?;
@@ -140,45 +161,90 @@ impl Streams {
         tokenizer: &Tokenizer,
         ctx: &Context<'_>,
     ) -> Result<arpa::Written> {
-        let (layout, pool) = (&self.layout, ctx.pool);
-        let partitions = layout.partitions();
-        let spelling = pool.install(|| Spelling::new(tokenizer, self.memory / 4));
+        let partitions = self.layout.partitions();
+        let spelling = ctx.pool.install(|| Spelling::new(tokenizer, self.memory / 4));
         let mut file = arpa::StreamWriter::create(path, smoothed, tokenizer)?;
-        ctx.phase("writing the model", (layout.order * partitions) as u64)?;
-        let block = (self.memory as usize / 16 / pool.threads() / partitions).clamp(1 << 10, 1 << 16);
+        ctx.phase("writing the model", (self.layout.order * partitions) as u64)?;
         let spare: Mutex<Vec<(Lines<'_>, Vec<Vec<u8>>)>> = Mutex::default();
         let spare = || spare.lock().unwrap_or_else(PoisonError::into_inner);
         let mut lower: Option<Spill> = None;
-        for len in 0..layout.order {
+        for len in 0..self.layout.order {
             file.section(len)?;
-            let top = len + 1 == layout.order;
-            let next = if smoothed.needs_lower() && !top {
-                Some(SpillWriter::create(self.folder.file("lower", len + 1), partitions * partitions)?)
-            } else {
-                None
-            };
             let queue = InOrder::new(self.memory as usize / 16, |lines: &[u8]| Ok(file.put(lines)?));
-            each(pool, partitions, |partition| {
+            lower = self.pass(len, smoothed.needs_lower(), lower, ctx, |place, output| {
                 queue.guarded(|| {
                     let (lines, blocks) = spare()
                         .pop()
                         .unwrap_or_else(|| (Lines::new(&spelling), vec![Vec::new(); partitions]));
-                    let to = Destination { layout, partition, lines: &queue, lower: next.as_ref() };
-                    let mut output = Output { lines, lower: blocks, block, to };
-                    self.level(smoothed, len, partition, lower.as_ref(), &mut output)?;
-                    output.end()?;
-                    spare().push((output.lines, output.lower));
+                    let mut output = Output { lines, lower: LowerOutput { blocks, ..output }, queue: &queue };
+                    self.level(smoothed, len, place, &mut output)?;
+                    output.lines.complete();
+                    output.put_lines()?;
+                    output.lower.end()?;
+                    queue.end(place.partition)?;
+                    spare().push((output.lines, output.lower.blocks));
                     Ok(())
-                })?;
-                ctx.emit(&Event::Advanced { steps: 1 })
+                })
             })?;
-            if let Some(lower) = lower.take() {
-                lower.remove()?;
-            }
-            lower = next.map(|next| next.finish(&())).transpose()?;
         }
         spare().clear();
         Ok(file.finish(&spelling)?)
+    }
+
+    /// Makes the weights of all contexts; each order is one pass.
+    fn finish(&mut self, smoothed: &Smoothed, ctx: &Context<'_>) -> Result<()> {
+        let partitions = self.layout.partitions();
+        ctx.phase("weighting contexts", (self.layout.order * partitions) as u64)?;
+        let mut lower: Option<Spill> = None;
+        for len in 0..self.layout.order {
+            let path = self.folder.file("weights", len);
+            let weights = (len > 0).then(|| SpillWriter::create(path, partitions)).transpose()?;
+            lower = self.pass(len, true, lower, ctx, |place, mut output| {
+                output.blocks = vec![Vec::new(); partitions];
+                match &weights {
+                    None => self.level(smoothed, len, place, &mut output)?,
+                    Some(weights) => {
+                        let put =
+                            &mut |block: &[u8]| weights.append(place.partition, block).map_err(stream_error);
+                        let streams = self.level_streams(len, place)?;
+                        smoothed.finish_level(len, streams, put, &mut output)?;
+                    }
+                }
+                Ok(output.end()?)
+            })?;
+            if let Some(weights) = weights {
+                self.weights.push(weights.finish(&())?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls `work` for every partition of the n-grams of `len` + 1 words, with the probabilities
+    /// of the order below; gives those that it hands to the next order, if they are needed.
+    fn pass(
+        &self,
+        len: usize,
+        needs_lower: bool,
+        lower: Option<Spill>,
+        ctx: &Context<'_>,
+        work: impl Fn(Place<'_>, LowerOutput<'_>) -> Result<()> + Sync,
+    ) -> Result<Option<Spill>> {
+        let (layout, threads) = (&self.layout, ctx.pool.threads());
+        let partitions = layout.partitions();
+        let next = if needs_lower && len + 1 < layout.order {
+            Some(SpillWriter::create(self.folder.file("lower", len + 1), partitions * partitions)?)
+        } else {
+            None
+        };
+        let block = (self.memory as usize / 16 / threads / partitions).clamp(1 << 10, 1 << 16);
+        each(ctx.pool, partitions, |partition| {
+            let (lower, to) = (lower.as_ref(), next.as_ref());
+            let place = Place { partition, lower, hands_down: to.is_some() };
+            work(place, LowerOutput { layout, partition, blocks: Vec::new(), block, to })?;
+            ctx.emit(&Event::Advanced { steps: 1 })
+        })?;
+        lower.map_or(Ok(()), Spill::remove)?;
+        Ok(next.map(|next| next.finish(&())).transpose()?)
     }
 
     /// Writes a list of counts.
@@ -223,30 +289,40 @@ impl Streams {
         Ok(file.finish()?)
     }
 
-    /// Passes the n-grams of `len` + 1 words of a partition to `output`.
+    /// Passes the n-grams of `len` + 1 words of the partition of `place` to `output`.
     fn level(
         &self,
         smoothed: &Smoothed,
         len: usize,
-        partition: usize,
-        lower: Option<&Spill>,
+        place: Place<'_>,
         output: &mut dyn LevelOutput,
     ) -> Result<()> {
-        let layout = &self.layout;
-        let needed = smoothed.needs_lower() && len + 1 < layout.order;
-        let before = needed.then(|| self.blocks(partition, Stream::Before(len)));
-        let grams = self.grams(partition, len);
-        if len == 0 {
-            return Ok(smoothed.first_level(layout.words(partition), grams, before, output)?);
+        if len > 0 {
+            return Ok(smoothed.level(len, self.level_streams(len, place)?, output)?);
         }
+        let Place { partition, hands_down, .. } = place;
+        let before = hands_down.then(|| self.blocks(partition, Stream::Before(0)));
+        let (words, grams) = (self.layout.words(partition), self.grams(partition, 0));
+        Ok(smoothed.first_level(words, grams, before, self.weights(partition, 0), output)?)
+    }
+
+    /// The streams of the n-grams of `len` + 1 words, at least 2.
+    fn level_streams(&self, len: usize, place: Place<'_>) -> Result<LevelStreams> {
+        let (layout, Place { partition, lower, hands_down }) = (&self.layout, place);
         let partitions = layout.partitions();
         let streams = partition * partitions..(partition + 1) * partitions;
-        let lower = match lower {
-            None => LowerReader::None,
-            Some(lower) if layout.words(partition).len() == 1 => LowerReader::stream(blocks(lower, streams)),
-            Some(lower) => sort_lower(layout, partition, || Ok(blocks(lower, streams.clone())))?,
-        };
-        let contexts = self.grams(partition, len - 1);
-        Ok(smoothed.level(len, LevelStreams { grams, contexts, before, lower }, output)?)
+        Ok(LevelStreams {
+            grams: self.grams(partition, len),
+            contexts: self.grams(partition, len - 1),
+            before: hands_down.then(|| self.blocks(partition, Stream::Before(len))),
+            lower: match lower {
+                None => LowerReader::None,
+                Some(lower) if layout.words(partition).len() == 1 => {
+                    LowerReader::stream(blocks(lower, streams))
+                }
+                Some(lower) => sort_lower(layout, partition, || Ok(blocks(lower, streams.clone())))?,
+            },
+            weights: [len - 1, len].map(|len| self.weights(partition, len)),
+        })
     }
 }

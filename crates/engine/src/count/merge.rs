@@ -8,10 +8,11 @@ use surprisal_model::ngram::external::Rows;
 use surprisal_store::spill::{Spill, SpillWriter};
 use surprisal_text::{Compression, Tokenizer};
 
-use super::external::{Folder, Job, Room, RunDescription, Streams, limit, stream_error};
+use super::external::{Folder, Job, RunDescription, Streams, stream_error};
 use crate::error::{Advice, Error, Result};
 use crate::events::{Context, Event};
 use crate::kind::Kind;
+use crate::memory::{Room, limit};
 use crate::wording::many;
 
 /// The bytes of merging an n-gram in memory: as counts, as sums and while these are sorted.

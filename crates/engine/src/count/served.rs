@@ -12,11 +12,11 @@ use surprisal_text::{
     NormalForm, TextMode, Tokenizer, TokenizerKind, WordVocabulary, is_pipe,
 };
 
-use super::external::{self, Room};
 use super::{Counted, Files, Place, Tokens, count_in, merge, words};
 use crate::error::{Error, ExitKind, Result};
 use crate::events::{Context, Event, Note, RunId};
 use crate::kind::Kind;
+use crate::memory::{Room, limit};
 use crate::ranks::{Ranks, Reader, Work, Writer};
 
 /// A text to count, as the other ranks have to know it.
@@ -80,7 +80,7 @@ pub(super) fn count(
         ctx.phase("reading words", 0)?;
         let corpus = ctx.pool.install(|| Corpus::whole(data, None))?;
         let (tokenizer, _, note) =
-            ctx.pool.install(|| words(&corpus, kind, vocabulary, None, external::limit(room)))?;
+            ctx.pool.install(|| words(&corpus, kind, vocabulary, None, limit(room)))?;
         note.map_or(Ok(()), |note| ctx.note(note))?;
         known = Some(tokenizer);
     }
@@ -194,7 +194,7 @@ fn count_part(job: &Job, rank: usize, ctx: &Context<'_>) -> Result<()> {
     let temp = job.folder.join(format!("rank-{rank}"));
     let failed = |reason| Error::failed(format!("cannot create {}: {reason}", temp.display()));
     std::fs::create_dir_all(&temp).map_err(failed)?;
-    let room = Room { memory: job.memory, temp: temp.clone(), models: false };
+    let room = Room { memory: job.memory, temp: temp.clone(), ..Room::default() };
     let place = Place::OfRanks(rank + 1, ctx.ranks.size());
     let tokens = Tokens { kind, vocabulary: &vocabulary, known };
     let own = Context { ranks: Ranks::ALONE, ..*ctx };

@@ -74,7 +74,7 @@ impl Smoothing {
             Self::Absolute => Box::new(Discounting::absolute(fallback, tune)),
             Self::KneserNey => Box::new(Discounting::kneser_ney(fallback, tune)),
             Self::ModifiedKneserNey => Box::new(Discounting::modified_kneser_ney(fallback, tune)),
-            Self::Katz => Box::new(Katz),
+            Self::Katz => Box::new(Katz::default()),
             Self::StupidBackoff => Box::new(StupidBackoff),
             Self::Given => return None,
         })

@@ -55,7 +55,9 @@ pub(super) fn smooth(
         tables,
         suffix_links,
     };
-    smoother.finish(&mut estimate, report);
+    if smoother.needs_lower_mass() {
+        finish(&mut estimate, smoother);
+    }
     if keep.iter().any(Option::is_some) {
         estimate.retain(&keep);
     }
@@ -69,6 +71,33 @@ pub(super) fn smooth(
         };
     }
     estimate
+}
+
+/// Gives every context the weights that follow from probabilities of the order below.
+fn finish(estimate: &mut Estimate, smoother: &dyn Smoother) {
+    let mut lower = estimate.level(0, &[]).all();
+    for len in 1..estimate.tables.len() {
+        let (table, parents) = (&estimate.tables[len], &estimate.tables[len - 1]);
+        let suffixes = &estimate.suffix_links[len];
+        let weights: Vec<ContextWeights> = (0..parents.child_offsets.len() - 1)
+            .into_par_iter()
+            .map(|node| {
+                let children = parents.children(node);
+                if children.is_empty() {
+                    return ContextWeights::NONE;
+                }
+                let scale = parents.distinct_weights[parents.weight_ids[node] as usize].scale;
+                let values = &table.value_ids[children.clone()];
+                let mass = values.iter().map(|&value| table.distinct_values[value as usize]).sum();
+                let seen_lower_mass = children.map(|gram| lower[suffixes[gram] as usize]).sum();
+                smoother.finish(scale, mass, seen_lower_mass)
+            })
+            .collect();
+        let parents = &mut estimate.tables[len - 1];
+        parents.weight_ids = (0..weights.len() as u32).collect();
+        parents.distinct_weights = weights;
+        lower = estimate.level(len, &lower).all();
+    }
 }
 
 /// The n-grams of order `len` that are kept, if any are pruned.
@@ -207,6 +236,11 @@ fn distinct_weights(
     (numbers, all.iter().map(weight).collect())
 }
 
+/// The number of n-grams with counts of 1, 2, 3, 4.
+pub(super) fn first_counts(&[one, two, three, four, ..]: &[u64; 8]) -> [u64; 4] {
+    [one, two, three, four]
+}
+
 /// The statistics of every order before smoothing.
 pub(super) fn report(counts: &Counts, statistics: &Statistics) -> Vec<OrderReport> {
     (0..counts.order())
@@ -215,7 +249,7 @@ pub(super) fn report(counts: &Counts, statistics: &Statistics) -> Vec<OrderRepor
                 0 => counts.levels[0].counts.iter().filter(|&&count| count > 0).count() as u64,
                 _ => counts.levels[len].counts.len() as u64,
             },
-            count_of_counts: statistics.count_of_counts[len],
+            count_of_counts: first_counts(&statistics.count_of_counts[len]),
             ..OrderReport::default()
         })
         .collect()

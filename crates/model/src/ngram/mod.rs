@@ -61,6 +61,9 @@ pub use view::{State, View};
 use crate::{ContextBin, Error, LanguageModel, Result, Session, Visit, check_tokens, scored};
 use statistics::Statistics;
 
+/// The notice on parameters that are not fitted.
+const NO_HELDOUT: &str = "there is no held-out text to tune on; formulas and defaults are used";
+
 /// The highest order.
 pub const MAX_ORDER: usize = 16;
 
@@ -144,9 +147,10 @@ fn from_counts_with(
     });
     let heldout = heldout.filter(|heldout| !heldout.is_empty());
     if config.tunes(smoother) && heldout.is_none() {
-        report.notices.push("there is no held-out text to tune on; formulas and defaults are used".into());
+        report.notices.push(NO_HELDOUT.into());
     }
     smoother.fit(heldout.as_ref(), &mut report);
+    smoother.discount(&statistics.count_of_counts, &mut report);
     let estimate = estimator::smooth(counts, statistics, config, smoother, &mut report);
     Ok((estimate, report))
 }

@@ -15,8 +15,8 @@ pub(crate) struct Statistics {
     continuation_counts: Vec<Vec<u32>>,
     /// The unigram counts without `<s>`.
     unigrams: Vec<u32>,
-    /// The number of n-grams of each order with counts of 1, 2, 3, 4.
-    pub(crate) count_of_counts: Vec<[u64; 4]>,
+    /// The number of n-grams of each order with counts from 1 to 8.
+    pub(crate) count_of_counts: Vec<[u64; 8]>,
 }
 
 impl Statistics {
@@ -34,7 +34,7 @@ impl Statistics {
         }
         let mut statistics = Self { continuation_counts: adjusted, unigrams, count_of_counts: Vec::new() };
         let count_of_counts = |len| {
-            let mut n = [0; 4];
+            let mut n = [0; 8];
             for &count in statistics.adjusted_counts(counts, len) {
                 if let Some(n) = (count as usize).checked_sub(1).and_then(|i| n.get_mut(i)) {
                     *n += 1;

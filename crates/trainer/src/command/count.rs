@@ -164,7 +164,7 @@ pub(crate) fn count(arguments: &cli::CountArgs, ctx: &Context<'_>, output: &Outp
         return Err(Error::usage(format!("--{flag} has no effect with --tokenizer {kind}"))
             .hint("only the vocabulary of words can be chosen"));
     }
-    let room = room(&arguments.room, &files)?;
+    let room = room(&arguments.room, &files, how.quantize.is_some())?;
     let inputs = [&arguments.texts[..], words.vocab.as_slice()].concat();
     let _locks = outputs::files(arguments.out.iter().map(PathBuf::as_path), &inputs)?;
     let shard = arguments.shard.as_deref().map(parse_shard).transpose()?;
@@ -219,8 +219,8 @@ fn note_room(room: &cli::RoomArgs, counted: &Counted, ctx: &Context<'_>) -> Resu
     Ok(())
 }
 
-/// The room for counting.
-fn room(arguments: &cli::RoomArgs, files: &Files) -> Result<Room> {
+/// The room for counting into `files`.
+fn room(arguments: &cli::RoomArgs, files: &Files, quantize: bool) -> Result<Room> {
     if let Some(folder) = arguments.temp.as_ref().filter(|folder| !folder.is_dir()) {
         let message = format!("--temp: cannot write into `{}`, which is no folder", folder.display());
         return Err(Error::usage(message).hint("make the folder, or name another"));
@@ -228,7 +228,7 @@ fn room(arguments: &cli::RoomArgs, files: &Files) -> Result<Room> {
     if arguments.memory.is_some() {
         surprisal_platform::counting_allocator::return_freed_memory();
     }
-    Ok(files.room(arguments.memory, arguments.temp.clone()))
+    Ok(files.room(arguments.memory, arguments.temp.clone(), quantize))
 }
 
 pub(crate) fn merge(arguments: &cli::MergeArgs, ctx: &Context<'_>, output: &Output) -> Result<()> {
@@ -241,7 +241,7 @@ pub(crate) fn merge(arguments: &cli::MergeArgs, ctx: &Context<'_>, output: &Outp
             .hint(format!("`count` the whole text with --{flag}, or omit it")));
     }
     let _locks = outputs::files(arguments.out.iter().map(PathBuf::as_path), &arguments.counts)?;
-    let room = room(&arguments.room, &files)?;
+    let room = room(&arguments.room, &files, how.quantize.is_some())?;
     let merged = count::merge(&arguments.counts, arguments.sum, &config, &room, ctx)?;
     note_room(&arguments.room, &merged, ctx)?;
     check_unk(how, merged.tokenizer.unk().is_some())?;

@@ -97,7 +97,9 @@ fn single_words_are_counted_with_the_vocabulary() {
 #[test]
 fn every_smoother_that_backs_off_has_the_bytes_of_memory() {
     let bench = bench();
-    for smoothing in ["mle", "witten_bell", "dirichlet", "absolute", "kneser_ney", "modified_kneser_ney"] {
+    for smoothing in
+        ["mle", "witten_bell", "dirichlet", "absolute", "kneser_ney", "modified_kneser_ney", "katz"]
+    {
         assert_same(&bench, &format!("-o 4 --smoothing {smoothing}"), &["arpa", "ngram"]);
     }
     assert_same(&bench, "-o 4 --smoothing add_k", &["ngram"]);
@@ -130,6 +132,7 @@ fn quantised_models_have_the_bytes_of_memory() {
         assert_same(&bench, &format!("-o 4 --smoothing {smoothing} {settings}"), &["ngram"]);
     }
     assert_same(&bench, "-o 3 --unit stream --tokenizer char --quantize 5", &["ngram", "arpa"]);
+    assert_same(&bench, "-o 2 --unit stream --tokenizer byte --smoothing katz", &["ngram", "arpa"]);
 }
 
 #[test]
@@ -161,7 +164,7 @@ fn hundreds_of_parts_are_merged_in_groups() {
 fn what_needs_all_ngrams_in_memory_says_so() {
     let bench = bench();
     for (settings, why) in [
-        ("--smoothing katz", "Katz"),
+        ("--smoothing katz --quantize 8 --out m.ngram", "Katz"),
         ("--smoothing jelinek_mercer", "held-out"),
         ("--tune", "held-out"),
         ("--prune-entropy 1e-5", "entropy"),
@@ -190,6 +193,7 @@ fn merged_parts_have_the_bytes_of_memory() {
         (parts, &["arpa", "ngram", "counts", "tsv"][..], "700K"),
         (&format!("{parts} --smoothing absolute --prune 0,1"), &["arpa", "ngram", "counts"], "700K"),
         ("p3.counts p1.counts --sum --smoothing witten_bell", &["arpa", "counts"], "700K"),
+        (&format!("{parts} --smoothing jelinek_mercer"), &["arpa", "ngram"], "700K"),
         ("c.counts d.counts --sum", &["arpa", "ngram", "counts"], "150K"),
     ] {
         let out =

@@ -3,7 +3,7 @@
 use super::codec::{Blocks, StreamReader, malformed};
 use super::{Layout, get_stats};
 use crate::Result;
-use crate::ngram::{ContextStats, MAX_ORDER};
+use crate::ngram::{ContextStats, ContextWeights, MAX_ORDER};
 
 /// An n-gram of a stream.
 #[derive(Debug, Clone, Default)]
@@ -118,6 +118,22 @@ impl BeforeReader {
             self.words.push(last);
         }
         Ok(&self.words)
+    }
+}
+
+/// A reader of the weights of contexts.
+pub struct WeightReader(StreamReader);
+
+impl WeightReader {
+    /// Reads the weights in `blocks`.
+    pub fn new(blocks: Box<dyn Blocks>) -> Self {
+        Self(StreamReader::new(blocks))
+    }
+
+    /// The weights of the next context.
+    pub(super) fn next(&mut self) -> Result<ContextWeights> {
+        let [scale, backoff] = [self.0.get_fixed()?, self.0.get_fixed()?].map(f64::from_bits);
+        Ok(ContextWeights { scale, backoff })
     }
 }
 

@@ -27,7 +27,7 @@ mod tests;
 use std::ops::Range;
 
 pub use codec::Blocks;
-pub use level::{Gram, GramReader, LowerReader, sort_lower};
+pub use level::{Gram, GramReader, LowerReader, WeightReader, sort_lower};
 pub use merge::{MergeOptions, Merged, OrderTotals, merge, merge_runs};
 pub use pack::{GramStreams, Put, StreamedTrie, pack_children, pack_counts, pack_words};
 pub use part::TextPart;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use super::{Gram, GramReader, Layout, Merged, Smoothed, malformed};
+use super::{Gram, GramReader, Layout, Merged, Smoothed, WeightReader, malformed};
 use crate::ngram::header::SPARSE_INDEX_STEP;
 use crate::ngram::packed::{BASE_BITS, BASE_STEP, BitWriter, bits_for};
 use crate::ngram::{BackoffScheme, ContextStats, ContextWeights, Header, LevelHeader, SECTIONS, quantize};
@@ -22,6 +22,9 @@ pub trait GramStreams: Sync {
 
     /// The n-grams of `len` + 1 words of a partition.
     fn grams(&self, partition: usize, len: usize) -> GramReader;
+
+    /// The weights of these as contexts, if each has its own.
+    fn weights(&self, partition: usize, len: usize) -> Option<WeightReader>;
 }
 
 /// A receiver of bytes.
@@ -65,6 +68,33 @@ impl<'a> Model<'a> {
         each_gram(self.streams, len, &mut |gram| {
             if gram.count > threshold || len == 0 { visit(gram) } else { Ok(()) }
         })
+    }
+
+    /// Whether each n-gram of `len` + 1 words has its own weights as a context.
+    fn has_own_weights(self, len: usize) -> bool {
+        self.smoothed.needs_lower_mass() && len + 1 < self.streams.layout().order
+    }
+
+    /// Passes their bytes to `put`.
+    fn put_own_weights(self, len: usize, put: &mut Put<'_>) -> Result<()> {
+        let (mut weights, mut partition, mut bytes) = (None, usize::MAX, Vec::new());
+        each_gram(self.streams, len, &mut |gram| {
+            let mut weight = ContextWeights::NONE;
+            if gram.count > 0 {
+                let own = self.streams.layout().partition_of(gram.words()[0]);
+                if partition != own {
+                    (weights, partition) = (self.streams.weights(own, len), own);
+                }
+                weight = weights.as_mut().ok_or_else(malformed)?.next()?;
+            }
+            bytes.extend([weight.scale, weight.backoff].map(f64::to_le_bytes).as_flattened());
+            if bytes.len() >= PIECE_BYTES {
+                put(&bytes)?;
+                bytes.clear();
+            }
+            Ok(())
+        })?;
+        put(&bytes)
     }
 
     /// The rounded weights of the n-grams of `len` + 1 words as contexts of those of `next`; none
@@ -355,6 +385,9 @@ impl<'a> StreamedTrie<'a> {
         merged: &Merged,
         quantize: Option<u32>,
     ) -> Result<Self> {
+        if let Some(problem) = Smoothed::refusal(&smoothed.config, quantize.is_some(), false)? {
+            return Err(Error::Config(problem));
+        }
         let (layout, model) = (streams.layout(), Model { smoothed, streams });
         let collect = |len: usize| Distinct::collect(model, len);
         let distinct: Result<Vec<Distinct>> =
@@ -376,7 +409,11 @@ impl<'a> StreamedTrie<'a> {
                     Error::Config(format!("{grams} n-grams of {} words are too many for one file", len + 1))
                 })?,
                 values: distinct.values.len() as u32,
-                weights: distinct.weights.len() as u32,
+                weights: if model.has_own_weights(len) {
+                    grams as u32
+                } else {
+                    distinct.weights.len() as u32
+                },
                 delta_bits: distinct.delta_bits,
             })
         };
@@ -408,6 +445,7 @@ impl<'a> StreamedTrie<'a> {
         let (bits, top) = (self.header.bits(len), len + 1 == self.header.levels.len());
         let floats =
             |values: &[f64]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+        let own = self.model.has_own_weights(len);
         let (mut offset, mut base, mut index) = (0_u64, 0, 0_usize);
         match number % SECTIONS {
             0 => {
@@ -427,7 +465,9 @@ impl<'a> StreamedTrie<'a> {
                     out.push(if len == 0 { 0 } else { gram.words()[len].into() }, bits.word)?;
                     out.push(value.into(), bits.value)?;
                     if !top {
-                        out.push(distinct.weight_id(gram, &mut rounded)?.into(), bits.context)?;
+                        let weight =
+                            if own { index as u32 } else { distinct.weight_id(gram, &mut rounded)? };
+                        out.push(weight.into(), bits.context)?;
                         out.push(offset - base, bits.delta)?;
                         offset += gram.after.types();
                     }
@@ -443,6 +483,7 @@ impl<'a> StreamedTrie<'a> {
                 out.finish()
             }
             1 => put(&floats(&distinct.values)),
+            2 if own => self.model.put_own_weights(len, put),
             2 => {
                 let weights = distinct.weights.iter().flat_map(|weight| [weight.scale, weight.backoff]);
                 put(&floats(&weights.collect::<Vec<f64>>()))

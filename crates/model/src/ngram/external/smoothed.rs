@@ -1,13 +1,13 @@
 //! The weights and probabilities of a model whose n-grams are in streams.
 
-use super::codec::{Blocks, put};
-use super::level::{BeforeReader, Gram, GramReader, LowerReader};
+use super::codec::{Blocks, StreamWriter, put};
+use super::level::{BeforeReader, Gram, GramReader, LowerReader, WeightReader};
 use super::merge::OrderTotals;
 use super::{Layout, malformed};
 use crate::ngram::statistics::Statistics;
 use crate::ngram::{
-    BackoffScheme, ContextStats, ContextWeights, Counts, NgramConfig, OrderReport, Report, Smoother,
-    UnpackedLevel, estimator,
+    BackoffScheme, ContextStats, ContextWeights, Counts, NO_HELDOUT, NgramConfig, OrderReport, Report,
+    Smoother, UnpackedLevel, estimator,
 };
 use crate::{Error, Result};
 
@@ -48,6 +48,8 @@ pub struct LevelStreams {
     pub before: Option<Box<dyn Blocks>>,
     /// The probabilities of their suffixes.
     pub lower: LowerReader,
+    /// The weights of the contexts, and of the n-grams as contexts, if they are in streams.
+    pub weights: [Option<WeightReader>; 2],
 }
 
 /// The receiver of probabilities.
@@ -80,19 +82,21 @@ impl Smoothed {
     ) -> Result<Self> {
         config.check()?;
         let mut smoother = config.smoother()?;
-        if let Some(problem) = Self::refusal(config)? {
+        if let Some(problem) = Self::refusal(config, false, false)? {
             return Err(Error::Config(problem));
         }
-        let order = |totals: &OrderTotals| {
-            let n = totals.count_of_counts;
-            OrderReport {
-                counted: totals.grams,
-                count_of_counts: [n[0], n[1], n[2], n[3]],
-                ..OrderReport::default()
-            }
+        let order = |totals: &OrderTotals| OrderReport {
+            counted: totals.grams,
+            count_of_counts: estimator::first_counts(&totals.count_of_counts),
+            ..OrderReport::default()
         };
         let mut report = Report { orders: totals.iter().map(order).collect(), ..Report::default() };
+        if config.tunes(smoother.as_ref()) {
+            report.notices.push(NO_HELDOUT.into());
+        }
         smoother.fit(None, &mut report);
+        let count_of_counts: Vec<_> = totals.iter().map(|totals| totals.count_of_counts).collect();
+        smoother.discount(&count_of_counts, &mut report);
         if let Some(bos) = config.bos {
             used[bos as usize] = 0;
         }
@@ -120,18 +124,21 @@ impl Smoothed {
         Ok(smoothed)
     }
 
-    /// The reason why a model of `config` needs all n-grams in memory, if it does.
+    /// The reason why all n-grams must be in memory for a model of `config`, or to `quantize` it,
+    /// if they must. A merge of counts has no text to hold out.
     ///
     /// # Errors
     /// [`Error::Config`] for no smoother.
-    pub fn refusal(config: &NgramConfig) -> Result<Option<String>> {
+    pub fn refusal(config: &NgramConfig, quantize: bool, has_text: bool) -> Result<Option<String>> {
         let smoother = config.smoother()?;
-        let problem = if config.tunes(smoother.as_ref()) {
+        let problem = if has_text && config.tunes(smoother.as_ref()) {
             "fitting parameters to held-out text"
+        } else if config.order == 1 {
+            return Ok(None);
         } else if config.prune_entropy > 0.0 {
             "pruning by entropy"
-        } else if smoother.changes_estimate() {
-            "the back-off weights of Katz"
+        } else if quantize && smoother.needs_lower_mass() {
+            "quantising the back-off weights of Katz"
         } else {
             return Ok(None);
         };
@@ -151,6 +158,11 @@ impl Smoothed {
     /// Whether the probability of an n-gram is made of that of its suffix.
     pub fn needs_lower(&self) -> bool {
         self.scheme() == BackoffScheme::Interpolate
+    }
+
+    /// Whether the weights of contexts are made of such probabilities ([`Self::finish_level`]).
+    pub fn needs_lower_mass(&self) -> bool {
+        self.smoother.needs_lower_mass()
     }
 
     /// The weights of a context of `len` words, of which `after` has the counts of the words after
@@ -196,19 +208,20 @@ impl Smoothed {
         words: std::ops::Range<u32>,
         mut grams: GramReader,
         before: Option<Box<dyn Blocks>>,
+        mut weights: Option<WeightReader>,
         output: &mut dyn LevelOutput,
     ) -> Result<()> {
         let mut before = before.map(BeforeReader::new);
-        let backoff = |after: &ContextStats| Some(self.weight(1, after).backoff);
         let mut next = grams.read()?.map(|gram| gram.words()[0]);
         for word in words {
             let probability = self.unigram(word);
             if next != Some(word) {
                 let unseen = Gram::of_word(word);
-                output.gram(&unseen, probability, backoff(&unseen.after))?;
+                output.gram(&unseen, probability, Some(self.weight(1, &unseen.after).backoff))?;
                 continue;
             }
-            output.gram(grams.gram(), probability, backoff(&grams.gram().after))?;
+            let weight = self.weight_in(&mut weights, 1, &grams.gram().after)?;
+            output.gram(grams.gram(), probability, Some(weight.backoff))?;
             if let Some(before) = &mut before {
                 output.lower(before.next()?, probability)?;
             }
@@ -223,32 +236,89 @@ impl Smoothed {
     /// # Errors
     /// Streams that do not fit together; those of `output`.
     pub fn level(&self, len: usize, streams: LevelStreams, output: &mut dyn LevelOutput) -> Result<()> {
-        let LevelStreams { mut grams, mut contexts, before, mut lower } = streams;
+        let LevelStreams { mut grams, mut contexts, before, mut lower, weights } = streams;
+        let [mut of_contexts, mut own] = weights;
         let mut before = before.map(BeforeReader::new);
         let (threshold, scheme) = (self.config.prune_threshold(len + 1), self.scheme());
         let top = len + 1 == self.config.order;
         let mut weight = ContextWeights::NONE;
         while let Some(gram) = grams.read()? {
             if gram.lcp < len {
-                // Contexts that nothing follows.
-                while contexts.read()?.ok_or_else(malformed)?.after.total == 0 {}
-                let context = contexts.gram();
-                if context.words() != &gram.words()[..len] {
+                // Contexts that nothing follows are passed over.
+                loop {
+                    let context = contexts.read()?.ok_or_else(malformed)?;
+                    weight = self.weight_in(&mut of_contexts, len, &context.after)?;
+                    if context.after.total > 0 {
+                        break;
+                    }
+                }
+                if contexts.gram().words() != &gram.words()[..len] {
                     return Err(malformed());
                 }
-                weight = self.weight(len, &context.after);
             }
             let value = self.value(len, gram.used);
             let probability = scheme.combine(Some(value), weight, lower.next()?);
             if gram.count > threshold {
-                let backoff = (!top).then(|| self.weight(len + 1, &gram.after).backoff);
-                output.gram(gram, probability, backoff)?;
+                let weight = if top { None } else { Some(self.weight_in(&mut own, len + 1, &gram.after)?) };
+                output.gram(gram, probability, weight.map(|weight| weight.backoff))?;
             }
             if let Some(before) = &mut before {
                 output.lower(before.next()?, probability)?;
             }
         }
         Ok(())
+    }
+
+    /// The weights of the next context in a stream, or those that follow from `after`.
+    fn weight_in(
+        &self,
+        weights: &mut Option<WeightReader>,
+        len: usize,
+        after: &ContextStats,
+    ) -> Result<ContextWeights> {
+        weights.as_mut().map_or_else(|| Ok(self.weight(len, after)), WeightReader::next)
+    }
+
+    /// Makes the weights of contexts of `len` words from the values of the words after them and
+    /// the probabilities of the order below; passes blocks of them to `put`, and probabilities of
+    /// suffixes to `output`.
+    ///
+    /// # Errors
+    /// As [`Self::level`]; those of `put`.
+    pub fn finish_level(
+        &self,
+        len: usize,
+        streams: LevelStreams,
+        put: &mut dyn FnMut(&[u8]) -> Result<()>,
+        output: &mut dyn LevelOutput,
+    ) -> Result<()> {
+        let LevelStreams { mut grams, mut contexts, before, mut lower, .. } = streams;
+        let mut before = before.map(BeforeReader::new);
+        let (mut weights, mut values) = (StreamWriter::default(), Vec::new());
+        while let Some(context) = contexts.read()? {
+            let mut weight = ContextWeights::NONE;
+            if context.after.total > 0 {
+                values.clear();
+                let (mut mass, mut seen_lower_mass) = (0.0, 0.0);
+                for _ in 0..context.after.types() {
+                    let gram = grams.read()?.filter(|gram| gram.words().starts_with(context.words()));
+                    values.push(self.value(len, gram.ok_or_else(malformed)?.used));
+                    mass += values[values.len() - 1];
+                    seen_lower_mass += lower.next()?;
+                }
+                let scale = self.weight(len, &context.after).scale;
+                weight = self.smoother.finish(scale, mass, seen_lower_mass);
+                for value in &values {
+                    let probability = self.scheme().combine(Some(*value), weight, 0.0);
+                    if let Some(before) = &mut before {
+                        output.lower(before.next()?, probability)?;
+                    }
+                }
+            }
+            weights.bytes.extend([weight.scale, weight.backoff].map(f64::to_le_bytes).as_flattened());
+            weights.cut(&mut *put)?;
+        }
+        weights.end(put)
     }
 }
 

@@ -112,7 +112,7 @@ fn streamed(tokens: &[u32], vocab: usize, config: &NgramConfig, share: usize) ->
             let mut output = Output::default();
             if len == 0 {
                 smoothed
-                    .first_level(layout.words(partition), reader(partition, 0), before, &mut output)
+                    .first_level(layout.words(partition), reader(partition, 0), before, None, &mut output)
                     .unwrap();
             } else {
                 let blocks = || Ok(open(&lower, partition, 0));
@@ -124,7 +124,9 @@ fn streamed(tokens: &[u32], vocab: usize, config: &NgramConfig, share: usize) ->
                     sort_lower(&layout, partition, blocks).unwrap()
                 };
                 let (grams, contexts) = (reader(partition, len), reader(partition, len - 1));
-                smoothed.level(len, LevelStreams { grams, contexts, before, lower }, &mut output).unwrap();
+                let weights = [None, None];
+                let streams = LevelStreams { grams, contexts, before, lower, weights };
+                smoothed.level(len, streams, &mut output).unwrap();
             }
             level.extend(output.grams);
             for (words, probability) in output.lower {
@@ -176,7 +178,8 @@ fn in_memory(tokens: &[u32], vocab: usize, config: &NgramConfig) -> Vec<Vec<Scor
 fn smoothings() -> Vec<NgramConfig> {
     let streamed = Smoothing::ALL.into_iter().filter(|&smoothing| {
         let config = NgramConfig::new(3, smoothing);
-        Smoothed::refusal(&config).unwrap().is_none() && smoothing != Smoothing::AddK
+        let is_streamed = Smoothed::refusal(&config, false, true).unwrap().is_none();
+        is_streamed && ![Smoothing::AddK, Smoothing::Katz].contains(&smoothing)
     });
     let mut configs: Vec<NgramConfig> = streamed.map(|smoothing| NgramConfig::new(3, smoothing)).collect();
     for smoothing in [Smoothing::Absolute, Smoothing::KneserNey, Smoothing::ModifiedKneserNey] {
@@ -218,16 +221,17 @@ proptest! {
 
 #[test]
 fn what_needs_all_ngrams_is_refused() {
-    for (smoothing, is_streamed) in [
-        (Smoothing::Katz, false),
-        (Smoothing::JelinekMercer, false),
-        (Smoothing::StupidBackoff, true),
-        (Smoothing::ModifiedKneserNey, true),
+    for (smoothing, is_streamed, is_quantized) in [
+        (Smoothing::Katz, true, false),
+        (Smoothing::JelinekMercer, false, false),
+        (Smoothing::StupidBackoff, true, true),
+        (Smoothing::ModifiedKneserNey, true, true),
     ] {
-        let refusal = Smoothed::refusal(&NgramConfig::new(3, smoothing)).unwrap();
-        assert_eq!(refusal.is_none(), is_streamed, "{smoothing:?}");
+        let config = NgramConfig::new(3, smoothing);
+        let refusals = [false, true].map(|quantize| Smoothed::refusal(&config, quantize, true).unwrap());
+        assert_eq!(refusals.map(|it| it.is_none()), [is_streamed, is_quantized], "{smoothing:?}");
     }
-    assert_eq!(Smoothed::refusal(&NgramConfig::default()).unwrap(), None);
+    assert_eq!(Smoothed::refusal(&NgramConfig::default(), true, true).unwrap(), None);
     assert!(matches!(
         NgramConfig::new(2, Smoothing::Mle).smoother().unwrap().scheme(),
         BackoffScheme::Interpolate

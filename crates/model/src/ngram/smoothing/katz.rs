@@ -1,13 +1,15 @@
 //! Katz's back-off (1987): Good-Turing discounts for small counts.
 
-use rayon::prelude::*;
-
 use super::{Smoother, backing_off};
-use crate::ngram::{BackoffScheme, ContextStats, ContextWeights, Estimate, Report};
+use crate::ngram::{BackoffScheme, ContextStats, ContextWeights, Report};
 
 /// Good-Turing discounts for counts up to [`GT_MAX`]; the back-off mass is shared over unseen words
 /// as in the shorter context.
-pub(in crate::ngram) struct Katz;
+#[derive(Default)]
+pub(in crate::ngram) struct Katz {
+    /// By order and count.
+    ratios: Vec<[f64; GT_MAX]>,
+}
 
 impl Smoother for Katz {
     fn name(&self) -> &'static str {
@@ -24,16 +26,50 @@ impl Smoother for Katz {
         }
     }
 
+    fn value(&self, context_len: usize, count: u32) -> f64 {
+        let ratio = self.ratios[context_len].get((count as usize).wrapping_sub(1));
+        f64::from(count) * ratio.unwrap_or(&1.0)
+    }
+
     fn scheme(&self) -> BackoffScheme {
         BackoffScheme::BackOff
     }
 
-    fn changes_estimate(&self) -> bool {
+    fn needs_lower_mass(&self) -> bool {
         true
     }
 
-    fn finish(&self, estimate: &mut Estimate, report: &mut Report) {
-        discount(estimate, report);
+    fn discount(&mut self, count_of_counts: &[[u64; GT_MAX + 1]], report: &mut Report) {
+        self.ratios = vec![[1.0; GT_MAX]; count_of_counts.len()];
+        for (len, n) in count_of_counts.iter().enumerate().skip(1) {
+            let (ratios, good) = discount_ratios(n);
+            if !good {
+                report.notices.push(format!(
+                    "order {}: some Good-Turing discounts are impossible (counts of counts {n:?}); those counts are \
+                     believed",
+                    len + 1
+                ));
+            }
+            self.ratios[len] = ratios;
+        }
+    }
+
+    /// α(h) = (1 − Σ seen q(w | h)) / (1 − Σ seen q(w | h')), given 1/c(h), Σ discounted counts and
+    /// Σ seen q(w | h').
+    fn finish(&self, scale: f64, mass: f64, seen_lower_mass: f64) -> ContextWeights {
+        const LEAST: f64 = 1e-9;
+        let rest = 1.0 - seen_lower_mass;
+        if rest < LEAST {
+            // Every word that can follow was seen: there is no back-off mass.
+            return ContextWeights { scale: 1.0 / mass, backoff: 0.0 };
+        }
+        let backoff_mass = 1.0 - mass * scale;
+        if backoff_mass >= LEAST {
+            return ContextWeights { scale, backoff: backoff_mass / rest };
+        }
+        // No count was discounted: unseen words get the share of one more occurrence.
+        let scale = 1.0 / (mass + 1.0);
+        ContextWeights { scale, backoff: (1.0 - mass * scale) / rest }
     }
 }
 
@@ -60,72 +96,4 @@ fn discount_ratios(n: &[u64; GT_MAX + 1]) -> ([f64; GT_MAX], bool) {
         }
     }
     (factors, good)
-}
-
-/// Discounts counts, and gives every context a back-off weight for the words not seen after it.
-fn discount(estimate: &mut Estimate, report: &mut Report) {
-    let mut lower = estimate.level(0, &[]).all();
-    for len in 1..estimate.tables.len() {
-        let table = &mut estimate.tables[len];
-        let mut n = [0; GT_MAX + 1];
-        for &value in &table.value_ids {
-            let count = table.distinct_values[value as usize] as usize;
-            if let Some(n) = n.get_mut(count.wrapping_sub(1)) {
-                *n += 1;
-            }
-        }
-        let (factors, good) = discount_ratios(&n);
-        if !good {
-            report.notices.push(format!(
-                "order {}: some Good-Turing discounts are impossible (counts of counts {n:?}); those counts are \
-                 believed",
-                len + 1
-            ));
-        }
-        for value in &mut table.distinct_values {
-            if let Some(factor) = factors.get((*value as usize).wrapping_sub(1)) {
-                *value *= factor;
-            }
-        }
-        let (table, parents) = (&estimate.tables[len], &estimate.tables[len - 1]);
-        let suffixes = &estimate.suffix_links[len];
-        let weights: Vec<ContextWeights> = (0..parents.child_offsets.len() - 1)
-            .into_par_iter()
-            .map(|node| {
-                let children = parents.children(node);
-                if children.is_empty() {
-                    return ContextWeights::NONE;
-                }
-                let scale = parents.distinct_weights[parents.weight_ids[node] as usize].scale;
-                let mass: f64 = table.value_ids[children.clone()]
-                    .iter()
-                    .map(|&v| table.distinct_values[v as usize])
-                    .sum();
-                let seen_lower_mass: f64 = children.map(|gram| lower[suffixes[gram] as usize]).sum();
-                backoff_weight(scale, mass, seen_lower_mass)
-            })
-            .collect();
-        let parents = &mut estimate.tables[len - 1];
-        parents.weight_ids = (0..weights.len() as u32).collect();
-        parents.distinct_weights = weights;
-        lower = estimate.level(len, &lower).all();
-    }
-}
-
-/// α(h) = (1 − Σ seen q(w | h)) / (1 − Σ seen q(w | h')), given 1/c(h), Σ discounted counts and Σ
-/// seen q(w | h').
-fn backoff_weight(scale: f64, mass: f64, seen_lower_mass: f64) -> ContextWeights {
-    const LEAST: f64 = 1e-9;
-    let rest = 1.0 - seen_lower_mass;
-    if rest < LEAST {
-        // Every word that can follow was seen: there is no back-off mass.
-        return ContextWeights { scale: 1.0 / mass, backoff: 0.0 };
-    }
-    let backoff_mass = 1.0 - mass * scale;
-    if backoff_mass >= LEAST {
-        return ContextWeights { scale, backoff: backoff_mass / rest };
-    }
-    // No count was discounted: unseen words get the share of one more occurrence.
-    let scale = 1.0 / (mass + 1.0);
-    ContextWeights { scale, backoff: (1.0 - mass * scale) / rest }
 }

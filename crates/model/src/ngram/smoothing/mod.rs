@@ -13,7 +13,7 @@ mod newton;
 pub(super) mod stupid_backoff;
 pub(super) mod witten_bell;
 
-use super::{BackoffScheme, ContextStats, ContextWeights, Estimate, Heldout, Report};
+use super::{BackoffScheme, ContextStats, ContextWeights, Heldout, Report};
 use crate::Result;
 
 /// A smoothing method. With c the count, h the context and h' the context without its first word,
@@ -84,13 +84,20 @@ pub trait Smoother: Sync {
         true
     }
 
-    /// Whether [`Self::finish`] changes it, so that all n-grams must be in memory.
-    fn changes_estimate(&self) -> bool {
+    /// Sets what follows from the number of n-grams of each order with counts from 1 to 8.
+    fn discount(&mut self, _count_of_counts: &[[u64; 8]], _report: &mut Report) {}
+
+    /// Whether [`Self::finish`] gives the weights of contexts, for formulas with probabilities of
+    /// the lower order (Katz).
+    fn needs_lower_mass(&self) -> bool {
         false
     }
 
-    /// Changes the whole estimate, for formulas with probabilities of the lower order (Katz).
-    fn finish(&self, _estimate: &mut Estimate, _report: &mut Report) {}
+    /// The weights of a context that was followed by at least one word, from its scale by
+    /// [`Self::weight`], Σ values of those words and Σ q(w | h') of them.
+    fn finish(&self, scale: f64, _mass: f64, _seen_lower_mass: f64) -> ContextWeights {
+        ContextWeights { scale, backoff: 0.0 }
+    }
 }
 
 /// When a smoother reads held-out text.
