@@ -43,10 +43,10 @@ fn hash(loaded: &LoadedModel) -> Result<[u8; 16]> {
     // The parts of a mixture are seen in its distributions.
     if loaded.model.mixture().is_none() {
         match loaded.stored()?.weights {
-            Weights::Ngram(bytes) | Weights::Arpa(bytes) | Weights::Infinigram(bytes) => {
+            Weights::Arpa(bytes) | Weights::Infinigram(bytes) => {
                 hasher.update(&bytes);
             }
-            Weights::Kenlm(bytes) => {
+            Weights::Ngram(bytes) | Weights::Kenlm(bytes) => {
                 hasher.update(bytes.as_slice());
             }
             Weights::Tensors(tensors) => {

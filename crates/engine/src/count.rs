@@ -11,7 +11,7 @@ pub use crate::memory::Room;
 pub use external::Streams;
 pub(crate) use served::serve;
 
-use external::Work;
+use external::{Text, Work};
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -19,8 +19,11 @@ use std::path::{Path, PathBuf};
 use surprisal_formats::counts::Part;
 use surprisal_formats::{arpa, counts, file, ngram};
 use surprisal_model::ngram::external::Smoothed;
+use surprisal_model::ngram::packed::Bytes;
 use surprisal_model::ngram::{Counts, NgramConfig, NgramModel, from_counts};
-use surprisal_text::{Corpus, DataOptions, Tokenizer, TokenizerKind, WordMemory, WordVocabulary, is_pipe};
+use surprisal_text::{
+    Corpus, DataOptions, TokenText, Tokenizer, TokenizerKind, WordMemory, WordVocabulary, is_pipe,
+};
 
 use crate::data::{learn, note_tokens};
 use crate::error::{Advice, Error, Result};
@@ -80,18 +83,70 @@ pub struct Tokens<'a> {
     pub known: Option<Tokenizer>,
 }
 
-/// The counts of a text in temporary files; those of single words are known.
-fn streamed(work: &Work<'_>, ctx: &Context<'_>) -> Result<Grams> {
+/// The counts of `corpus`, which `work` is of, in bounded memory.
+fn streamed(work: &Work<'_>, corpus: &Corpus, ctx: &Context<'_>) -> Result<Grams> {
     let (tokens, vocab_size) = (work.tokens(), work.tokenizer.vocab_size());
     let scored = tokens - work.config.bos.map_or(0, |bos| u64::from(work.frequencies[bos as usize]));
-    let name = work.corpus.name();
+    let name = corpus.name();
     ctx.emit(&Event::Counting { name, tokens: scored, vocab_size, memory: work.memory })?;
-    let grams = match work.config.order {
+    let grams = grams(work, ctx)?;
+    ctx.notes(corpus.notices())?;
+    Ok(grams)
+}
+
+/// Counts in temporary files; those of single words are known.
+fn grams(work: &Work<'_>, ctx: &Context<'_>) -> Result<Grams> {
+    Ok(match work.config.order {
         1 => Grams::Memory(Counts::of_words(work.frequencies.to_vec(), work.config.bos)),
         _ => Grams::Streams(Box::new(work.run(ctx)?)),
-    };
-    ctx.notes(work.corpus.notices())?;
-    Ok(grams)
+    })
+}
+
+/// Makes the model of `config` from `text`, whose tokens are not all in memory, in the memory of
+/// `room` without `held` bytes, and passes the bytes of its file to `keep`.
+///
+/// # Errors
+/// Settings that need all n-grams in memory; too little memory or disk; those of `keep`.
+pub(crate) fn model<T>(
+    (text, tokenizer): (&TokenText, &Tokenizer),
+    config: &NgramConfig,
+    (room, held): (&Room, u64),
+    ctx: &Context<'_>,
+    keep: impl FnOnce(Bytes) -> Result<T>,
+) -> Result<T> {
+    let memory = memory::limit(room).saturating_sub(held);
+    if let Some(why) = Smoothed::refusal(config, room.quantize, true)? {
+        let needed = Counts::memory(text.ids.len(), tokenizer.vocab_size(), config.order);
+        return Err(over_limit(needed, memory, Some(&why)));
+    }
+    let mut frequencies = vec![0; tokenizer.vocab_size()];
+    external::add_frequencies(&text.ids, &mut frequencies);
+    let frequencies = frequencies.as_slice();
+    let work = Work { text: Text::Tokens(text), tokenizer, frequencies, config, memory, room };
+    match grams(&work, ctx)? {
+        Grams::Memory(counts) => {
+            let (estimate, report) = ctx.pool.install(|| from_counts(counts, config, None))?;
+            ctx.notes(&report.notices)?;
+            let model = NgramModel::new(config.clone(), report, estimate.into_trie()?);
+            keep(ngram::to_bytes(&model, tokenizer)?.into())
+        }
+        Grams::Streams(mut streams) => {
+            let path = streams.folder.file("model", 0).with_extension("ngram");
+            let files = Files::new(std::slice::from_ref(&path))?;
+            streams.write_models(&files, (config, None), tokenizer, ctx, &mut |_, _| Ok(()))?;
+            let kept = keep(file::read(&path)?)?;
+            streams.remove()?;
+            Ok(kept)
+        }
+    }
+}
+
+/// The error of a text that does not fit into memory, and the reason why that is needed.
+fn over_limit(needed: u64, limit: u64, why: Option<&str>) -> Error {
+    let why = why.map_or_else(String::new, |why| format!(" ({why})"));
+    let (needed, limit) = (crate::wording::bytes(needed), crate::wording::bytes(limit));
+    Error::usage(format!("counting this text needs up to {needed} of memory, and the limit is {limit}{why}"))
+        .hint(Advice::CountLess)
 }
 
 /// Counts of the training texts of `data`, or of part `i` of `n` where `shard` is `(i, n)`, up to
@@ -190,15 +245,14 @@ fn count_in(
         let memory = Counts::memory(tokens as usize, tokenizer.vocab_size(), model.order);
         if model.order == 1 || memory > limit {
             let work = Work {
-                corpus: &corpus,
-                data: &data,
+                text: Text::Corpus(&corpus, &data),
                 tokenizer: &tokenizer,
                 frequencies: &frequencies,
                 config: &config,
                 memory: limit,
                 room,
             };
-            let streams = streamed(&work, ctx)?;
+            let streams = streamed(&work, &corpus, ctx)?;
             rare.map_or(Ok(()), |note| ctx.note(note))?;
             let part = part_of(&corpus, place, ctx)?;
             return Ok(Counted { counts: streams, tokenizer, part, tuning: None });
@@ -234,27 +288,20 @@ fn count_in(
         data.once = false;
         let corpus = place.corpus(&data, ctx)?;
         let work = Work {
-            corpus: &corpus,
-            data: &data,
+            text: Text::Corpus(&corpus, &data),
             tokenizer: &tokenizer,
             frequencies: &frequencies,
             config: &model,
             memory: limit,
             room,
         };
-        let streams = streamed(&work, ctx)?;
+        let streams = streamed(&work, &corpus, ctx)?;
         let part = part_of(&corpus, place, ctx)?;
         return Ok(Counted { counts: streams, tokenizer, part, tuning: None });
     }
     ctx.emit(&Event::Counting { name: corpus.name(), tokens: text.scored(), vocab_size, memory })?;
     if let Some(limit) = room.memory.filter(|&limit| memory > limit) {
-        let why = Smoothed::refusal(&model, room.quantize, true)?;
-        let why = why.map_or_else(String::new, |why| format!(" ({why})"));
-        let (needed, limit) = (crate::wording::bytes(memory), crate::wording::bytes(limit));
-        return Err(Error::usage(format!(
-            "counting this text needs up to {needed} of memory, and the limit is {limit}{why}"
-        ))
-        .hint(Advice::CountLess));
+        return Err(over_limit(memory, limit, Smoothed::refusal(&model, room.quantize, true)?.as_deref()));
     }
     memory::check(memory, "counting this text", Advice::CountLess)?;
     let of = |tokens: Cow<'_, [u32]>, what| -> Result<Counts> {

@@ -17,6 +17,7 @@ use crate::error::{Advice, Error, Result};
 use crate::evaluate::{Evaluation, evaluate};
 use crate::events::{Context, Event, Note};
 use crate::kind::{self, Kind};
+use crate::memory::{self, Room};
 use crate::spelling::Spelling;
 use crate::start;
 use crate::token_cache;
@@ -115,7 +116,19 @@ impl Dataset {
     /// # Errors
     /// An error in the texts, with the file and a hint.
     pub fn load(config: &Config, begun: bool, known: Option<Tokenizer>, ctx: &Context<'_>) -> Result<Self> {
-        ctx.pool.install(|| Self::read(config, begun, known, ctx))
+        Self::load_in(None, config, begun, known, ctx)
+    }
+
+    /// The same for an n-gram model that is counted in `room`, with the tokens of the training text
+    /// in a temporary file there if they are many.
+    pub(crate) fn load_in(
+        room: Option<&Room>,
+        config: &Config,
+        begun: bool,
+        known: Option<Tokenizer>,
+        ctx: &Context<'_>,
+    ) -> Result<Self> {
+        ctx.pool.install(|| Self::read(room, config, begun, known, ctx))
     }
 
     /// Sets `tokenizer.min_count` to the number that was used, so that the run's config gives the
@@ -134,21 +147,27 @@ impl Dataset {
         Ok(Evaluation { spelling: Some(self.spelling), ..evaluation })
     }
 
-    fn read(config: &Config, begun: bool, known: Option<Tokenizer>, ctx: &Context<'_>) -> Result<Self> {
+    fn read(
+        room: Option<&Room>,
+        config: &Config,
+        begun: bool,
+        known: Option<Tokenizer>,
+        ctx: &Context<'_>,
+    ) -> Result<Self> {
         let corpus = if begun { own_corpus(config)? } else { corpus(config)? };
         let kind = config.tokenizer.kind();
         let known = if known.is_some() { known } else { given_tokenizer(config, &corpus, ctx)? };
-        let cached = token_cache::is_used(config, &corpus);
-        if !cached {
-            crate::memory::check_text(corpus.bytes(), kind)?;
+        let cached = token_cache::folder_of(config, &corpus, room)?;
+        if cached.is_none() {
+            memory::check_text(corpus.bytes(), kind)?;
         }
-        let (tokenizer, train, min_count) = match known {
-            known if cached => token_cache::tokens(config, &corpus, known, ctx)?,
-            Some(tokenizer) => {
+        let (tokenizer, train, min_count) = match (known, &cached) {
+            (known, Some(folder)) => token_cache::tokens(config, &corpus, known, folder, ctx)?,
+            (Some(tokenizer), None) => {
                 let train = corpus.encode_train(&tokenizer)?;
                 (tokenizer, train, None)
             }
-            None => {
+            (None, None) => {
                 let words = config.tokenizer.words(config.data.normalize)?;
                 learn(&corpus, kind, &words, ctx)?
             }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use surprisal_model::ngram::Counts;
 use surprisal_platform::memory;
 use surprisal_text::{Granularity, TokenizerKind};
 
@@ -67,4 +68,12 @@ fn memory_per_byte(kind: TokenizerKind) -> f64 {
 pub(crate) fn limit(room: &Room) -> u64 {
     let free = memory::available().unwrap_or(1 << 42);
     room.memory.map_or(free, |limit| limit.min(free))
+}
+
+/// Whether a text of `bytes` bytes, of any tokens of `kind`, is sure to be counted in the memory of
+/// `room`.
+pub(crate) fn fits(bytes: u64, kind: TokenizerKind, order: usize, room: &Room) -> bool {
+    // A word, and the space after it.
+    let tokens = bytes as usize / if kind == TokenizerKind::Word { 2 } else { 1 };
+    check_text(bytes, kind).is_ok() && Counts::memory(tokens, 0, order) <= limit(room)
 }

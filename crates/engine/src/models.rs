@@ -387,9 +387,9 @@ impl LoadedModel {
     /// The model in its stored form, to be read with the same bits.
     pub(crate) fn stored(&self) -> Result<StoredModel> {
         let (config, weights) = match &self.model {
-            Model::Uniform(_) => (json!({ "kind": "uniform" }), Weights::Ngram(Vec::new())),
+            Model::Uniform(_) => (json!({ "kind": "uniform" }), Weights::Ngram(Vec::new().into())),
             Model::Ngram(model) => {
-                (json!({ "kind": "ngram" }), Weights::Ngram(ngram::to_bytes(model, &self.tokenizer)?))
+                (json!({ "kind": "ngram" }), Weights::Ngram(ngram::to_bytes(model, &self.tokenizer)?.into()))
             }
             Model::Kenlm(model) => (json!({ "kind": KENLM }), Weights::Kenlm(model.bytes().clone())),
             Model::Infinigram(model) => (

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use surprisal_formats::file;
+use surprisal_model::ngram::external::Smoothed;
 use surprisal_platform::mmap::MappedFile;
 use surprisal_store::{Error as StoreError, atomic};
 use surprisal_text::{Corpus, TextWarnings, TokenCounts, TokenIds, TokenText, Tokenizer, TokenizerKind};
@@ -17,6 +18,7 @@ use surprisal_text::{Corpus, TextWarnings, TokenCounts, TokenIds, TokenText, Tok
 use crate::config::{Config, TokenCache};
 use crate::error::{Error, Result};
 use crate::events::{Context, Note};
+use crate::memory::{self, Room};
 use crate::word_choice::rare_words;
 use crate::wording::bytes;
 
@@ -125,15 +127,25 @@ pub fn clear() -> Result<(usize, u64)> {
     Ok((entries.len(), entries.iter().map(|entry| entry.bytes).sum()))
 }
 
-/// Whether the tokens of a text are cached.
-pub(crate) fn is_used(config: &Config, corpus: &Corpus) -> bool {
-    // Counts need all tokens in memory.
-    let can = !config.model.is_counted() && !config.data.train.is_empty() && cfg!(target_endian = "little");
-    can && match config.data.token_cache {
+/// The folder in which the tokens of a text are cached, if they are. For an n-gram model that is
+/// counted in `room` they are a temporary file.
+pub(crate) fn folder_of(config: &Config, corpus: &Corpus, room: Option<&Room>) -> Result<Option<PathBuf>> {
+    if config.data.train.is_empty() || cfg!(target_endian = "big") {
+        return Ok(None);
+    }
+    if let (Some(ngram), Some(room)) = (config.model.ngram(None, None), room) {
+        let fits = memory::fits(corpus.bytes(), config.tokenizer.kind(), ngram.order, room);
+        let can = Smoothed::refusal(&ngram, false, true)?.is_none();
+        return Ok((can && !fits).then(|| room.temp.clone()));
+    }
+    let is_used = match config.data.token_cache {
+        // Counts need all tokens in memory.
+        _ if config.model.is_counted() => false,
         TokenCache::On => true,
         TokenCache::Off => false,
         TokenCache::Auto => corpus.bytes() >= AUTO_BYTES,
-    }
+    };
+    is_used.then(folder).transpose()
 }
 
 /// The tokenizer and the training tokens of `corpus` from the cache, which gets them first if it
@@ -145,24 +157,26 @@ pub(crate) fn tokens(
     config: &Config,
     corpus: &Corpus,
     known: Option<Tokenizer>,
+    folder: &Path,
     ctx: &Context<'_>,
 ) -> Result<(Tokenizer, TokenText, Option<u64>)> {
-    let folder = folder()?;
     let key = key(config, corpus, known.as_ref())?;
-    let path = folder.join(format!("{key}.{EXTENSION}"));
+    let path = path(folder, &key);
     let is_kept = path.is_file();
     if !is_kept {
-        fs::create_dir_all(&folder).map_err(|reason| StoreError::Io {
+        fs::create_dir_all(folder).map_err(|reason| StoreError::Io {
             action: "create the folder".into(),
-            path: folder.clone(),
+            path: folder.to_owned(),
             reason,
         })?;
         let written = write(&path, &key, config, known, corpus, ctx)?;
-        ctx.note(Note::Text(format!(
-            "the tokens are kept in {} ({}), for the next run on this text; `surprisal cache` lists what is kept",
-            path.display(),
-            bytes(written)
-        )))?;
+        if !config.model.is_counted() {
+            ctx.note(Note::Text(format!(
+                "the tokens are kept in {} ({}), for the next run on this text; `surprisal cache` lists what is kept",
+                path.display(),
+                bytes(written)
+            )))?;
+        }
     }
     let is_sound = |(ids, footer): &(MappedIds, Footer)| footer.key == key && footer.hash == ids.hash();
     let Some((ids, footer)) = map(&path)?.filter(is_sound) else {
@@ -178,6 +192,11 @@ pub(crate) fn tokens(
     let ids = TokenIds::mapped(Arc::new(ids), &key);
     let text = TokenText::from_parts(ids, tokenizer.mode(), tokenizer.bos(), footer.counts);
     Ok((tokenizer, corpus.check_length(text)?, footer.min_count))
+}
+
+/// The file of a text with the hash `key`.
+pub(crate) fn path(folder: &Path, key: &str) -> PathBuf {
+    folder.join(format!("{key}.{EXTENSION}"))
 }
 
 /// A hash of the training text and of all that its tokens depend on.

@@ -50,7 +50,7 @@ pub enum Weights {
     /// Parameters by name: `model.safetensors`.
     Tensors(BTreeMap<String, Tensor>),
     /// The bytes of a binary n-gram file: `model.ngram`.
-    Ngram(Vec<u8>),
+    Ngram(Bytes),
     /// The bytes of an ARPA file: `model.arpa`.
     Arpa(Vec<u8>),
     /// The bytes of a KenLM binary: `model.kenlm`.
@@ -88,7 +88,7 @@ impl StoredModel {
         config.push(b'\n');
         let (name, weights) = match &self.weights {
             Weights::Tensors(tensors) => (TENSORS, Cow::Owned(to_safetensors(tensors)?)),
-            Weights::Ngram(bytes) => (NGRAM, bytes.into()),
+            Weights::Ngram(bytes) => (NGRAM, bytes.as_slice().into()),
             Weights::Arpa(bytes) => (ARPA, bytes.into()),
             Weights::Kenlm(bytes) => (KENLM, bytes.as_slice().into()),
             Weights::Infinigram(bytes) => (INFINIGRAM, bytes.into()),
@@ -123,7 +123,7 @@ impl StoredModel {
             [Some(bytes), None, None, None, None] => {
                 Weights::Tensors(from_safetensors(&what, &bytes, Accept::F32)?)
             }
-            [None, Some(bytes), None, None, None] => Weights::Ngram(bytes),
+            [None, Some(bytes), None, None, None] => Weights::Ngram(bytes.into()),
             [None, None, Some(bytes), None, None] => Weights::Arpa(bytes),
             [None, None, None, Some(bytes), None] => Weights::Kenlm(bytes.into()),
             [None, None, None, None, Some(bytes)] => Weights::Infinigram(bytes),
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(loaded.tokenizer, neural().tokenizer);
         let Weights::Tensors(tensors) = loaded.weights else { panic!("not tensors") };
         assert_eq!(tensors["table.weight"].to_vec2::<f32>().unwrap(), [[0.5, 1.0], [1.5, 2.0]]);
-        for weights in [Weights::Ngram(b"counts".to_vec()), Weights::Arpa(b"\\data\\".to_vec())] {
+        for weights in [Weights::Ngram(b"counts".to_vec().into()), Weights::Arpa(b"\\data\\".to_vec())] {
             let expected = format!("{weights:?}");
             StoredModel { weights, ..neural() }.save(run.model()).unwrap();
             assert_eq!(format!("{:?}", StoredModel::load(run.model()).unwrap().weights), expected);

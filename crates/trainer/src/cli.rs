@@ -153,11 +153,14 @@ pub(crate) struct TrainArgs {
     /// Train N runs that differ in their seed (train.seed and the next ones), and show the spread
     /// of their losses.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..=1000),
-          conflicts_with_all = ["resume", "audit", "tui", "log"])]
+          conflicts_with_all = ["resume", "audit", "tui", "log", "memory", "temp"])]
     pub(crate) seeds: Option<u64>,
     /// The validation text, instead of a part of the training text (repeatable).
     #[arg(long, value_name = "TEXT")]
     pub(crate) val: Vec<PathBuf>,
+    /// Limits of memory, and temporary files, of an n-gram model.
+    #[command(flatten)]
+    pub(crate) room: RoomArgs,
     /// Options of reading texts.
     #[command(flatten)]
     pub(crate) reading: ReadingArgs,
@@ -428,7 +431,7 @@ pub(crate) struct CountArgs {
     pub(crate) words: WordArgs,
 }
 
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct RoomArgs {
     /// The most memory to use (default: what is free). A text that needs more is counted in
     /// temporary files, to the same bytes. A number with b, K (the default), M, G or T, powers of

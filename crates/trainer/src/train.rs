@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use surprisal_engine::config::{self, Config, Loaded, LrSchedule, OptimKind, Override, SmoothToward};
+use surprisal_engine::count::{Files, Room};
 use surprisal_engine::text::is_pipe;
 use surprisal_engine::train::{self, Csv, Request, TensorBoard};
 use surprisal_engine::{Context, Event, Events, RunId, choice, data, kind, outputs, runs};
 use surprisal_platform::threads::Pool;
 
 use crate::cli;
+use crate::command::count;
 use crate::comparison;
 use crate::error::{Error, Result};
 use crate::output::Output;
@@ -91,10 +93,20 @@ pub(crate) fn run(
     }
     let audit = if arguments.audit { AUDITED_STEPS } else { 0 };
     let (out, resume) = (arguments.out.clone(), arguments.resume);
-    let request = Request { settings, out, resume, new_texts, audit, ..Request::default() };
+    let room = room(arguments)?;
+    let request = Request { settings, out, resume, new_texts, audit, room, ..Request::default() };
     let run = train::train(request, &ctx)?.run;
     // An existing report of a resumed run is out of date.
     Ok((arguments.report || run.join(outputs::PAGE).exists()).then_some(run))
+}
+
+/// The room for counting, if it is limited; its temporary files are beside the run's folder.
+fn room(arguments: &cli::TrainArgs) -> Result<Option<Room>> {
+    if arguments.room.memory.is_none() && arguments.room.temp.is_none() {
+        return Ok(None);
+    }
+    let run = arguments.out.clone().unwrap_or_else(|| PathBuf::from("runs/run"));
+    count::room(&arguments.room, &Files::new(&[run.with_extension("ngram")])?, false).map(Some)
 }
 
 /// The overrides on the command line.
@@ -212,6 +224,15 @@ fn check_use(arguments: &cli::TrainArgs, loaded: &Loaded, ctx: &Context<'_>, out
                 "--{flag} means nothing here: a model of kind \"{kind}\" is counted, not trained step by step"
             ))
             .hint("leave it away, or choose another model.kind"));
+        }
+    }
+    let cli::RoomArgs { memory, temp } = &arguments.room;
+    for (flag, given) in [("memory", memory.is_some()), ("temp", temp.is_some())] {
+        if given && config.model.ngram(None, None).is_none() {
+            return Err(Error::usage(format!(
+                "--{flag} means nothing here: it is for counting n-grams, and the model is of kind \"{kind}\""
+            ))
+            .hint("leave it away, or choose model.kind = \"ngram\""));
         }
     }
     for set in &arguments.set {

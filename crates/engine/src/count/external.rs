@@ -24,10 +24,11 @@ use surprisal_platform::threads::Pool;
 use surprisal_store::lock::Lock;
 use surprisal_store::spill::{Spill, SpillReader, SpillWriter};
 use surprisal_store::{Error as StoreError, atomic};
-use surprisal_text::{Corpus, DataOptions, Error as TextError, Tokenizer};
+use surprisal_text::{Corpus, DataOptions, Error as TextError, TokenText, Tokenizer};
 
 use crate::error::{Advice, Error, Result};
 use crate::events::{Context, Event, Note};
+use crate::fingerprint::text_hash;
 use crate::memory::Room;
 use crate::wording::{bytes, many};
 use runs::{Run, Runs};
@@ -90,9 +91,16 @@ pub(super) fn too_many_words(error: TextError) -> Error {
 }
 
 /// A text that is counted in bounded memory.
+#[derive(Clone, Copy)]
+pub(crate) enum Text<'a> {
+    Corpus(&'a Corpus, &'a DataOptions),
+    /// Tokens, of which many are in a file that is mapped.
+    Tokens(&'a TokenText),
+}
+
+/// A text with what is to be counted of it.
 pub(crate) struct Work<'a> {
-    pub(crate) corpus: &'a Corpus,
-    pub(crate) data: &'a DataOptions,
+    pub(crate) text: Text<'a>,
     pub(crate) tokenizer: &'a Tokenizer,
     pub(crate) frequencies: &'a [u32],
     pub(crate) config: &'a NgramConfig,
@@ -256,15 +264,23 @@ impl Work<'_> {
     /// Hash of all that the temporary files depend on.
     fn fingerprint(&self, job: &Job<'_>, share: usize) -> Result<String> {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(self.corpus.hash()?.as_bytes());
+        match self.text {
+            Text::Tokens(text) => {
+                hasher.update(text_hash(text).as_bytes());
+            }
+            Text::Corpus(corpus, DataOptions { inputs, mode, encode_options, .. }) => {
+                hasher.update(corpus.hash()?.as_bytes());
+                let reading = (mode, encode_options.literal_specials, encode_options.last_line);
+                let inputs =
+                    (&inputs.field, inputs.invalid, inputs.normalize, inputs.any_bytes, inputs.keep_nuls);
+                hasher.update(format!("{:?}", (reading, inputs)).as_bytes());
+            }
+        }
+        hasher.update(&share.to_le_bytes());
         for id in 0..self.tokenizer.vocab_size() as u32 {
             hasher.update(&self.tokenizer.token_bytes(id));
             hasher.update(b"\n");
         }
-        let DataOptions { inputs, mode, encode_options, .. } = self.data;
-        let reading = (mode, encode_options.literal_specials, encode_options.last_line);
-        let inputs = (&inputs.field, inputs.invalid, inputs.normalize, inputs.any_bytes, inputs.keep_nuls);
-        hasher.update(format!("{:?}", (reading, inputs, share)).as_bytes());
         job.hash(&mut hasher);
         Ok(hasher.finalize().to_hex()[..16].to_owned())
     }
@@ -321,7 +337,7 @@ impl Work<'_> {
         let room = share + after + (1 << 16);
         let mut tokens: Vec<u32> = Vec::with_capacity(room);
         let stopped = |_| std::io::Error::from(std::io::ErrorKind::BrokenPipe);
-        self.corpus.encode_train_to(self.tokenizer, |ids| {
+        let mut put = |ids: &[u32]| {
             tokens.extend_from_slice(ids);
             while tokens.len() >= share + after {
                 let mut next = Vec::with_capacity(room);
@@ -332,7 +348,11 @@ impl Work<'_> {
                 send.send(part).map_err(stopped)?;
             }
             Ok(())
-        })?;
+        };
+        match self.text {
+            Text::Corpus(corpus, _) => drop(corpus.encode_train_to(self.tokenizer, put)?),
+            Text::Tokens(text) => text.ids.chunks(1 << 16).try_for_each(&mut put).map_err(stream_error)?,
+        }
         if !tokens.is_empty() {
             // The receiver knows that it has stopped.
             drop(send.send(TextPart { own: tokens.len(), before, tokens }));

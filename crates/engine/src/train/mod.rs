@@ -39,11 +39,13 @@ use crate::error::{Error, ExitKind, Result};
 use crate::events::{Context, Event, Note, RunSummary, Sampled, Started, StopCriterion};
 use crate::fingerprint::{RunFingerprint, text_hash};
 use crate::generation;
+use crate::memory::Room;
 use crate::outputs;
 use crate::runs;
 use crate::sampling::{Opening, Sampling};
 use crate::saved;
 use crate::start;
+use crate::token_cache;
 use crate::wording::many;
 use changes::{Pending, Resumption};
 use event_log::EventLog;
@@ -89,6 +91,9 @@ pub struct Request {
     /// model a [`Registry`](surprisal_model::neural::Registry)
     /// ([`models::load_with`](crate::models::load_with)).
     pub architecture: Option<Arc<dyn Blueprint>>,
+    /// The room in which an n-gram model is counted; what does not fit into its memory is in
+    /// temporary files meanwhile. The model has the same bytes.
+    pub room: Option<Room>,
 }
 
 /// Trains or counts a model: reads the texts, makes a run folder, emits events, evaluates and
@@ -140,7 +145,8 @@ pub fn train(mut request: Request, ctx: &Context<'_>) -> Result<RunSummary> {
         Some(path) => Some(surprisal_text::Tokenizer::from_json(&read_regular(path)?)?),
         None => None,
     };
-    let data = Dataset::load(config, request.resume, known, ctx)?;
+    let room = request.room.clone();
+    let data = Dataset::load_in(room.as_ref(), config, request.resume, known, ctx)?;
     if resumed.is_some() && request.new_texts {
         data.check_known("the run's model", config, ctx)?;
     }
@@ -152,7 +158,7 @@ pub fn train(mut request: Request, ctx: &Context<'_>) -> Result<RunSummary> {
     let follows = fit_length(&mut request.settings, &data)?;
     let loaded = &request.settings;
     ctx.notes(&[loaded.notices.as_slice(), &follows].concat())?;
-    let neural = check(&loaded.config, &data, ctx)?;
+    let neural = check(&loaded.config, &data, room.as_ref(), ctx)?;
     let resumption = match (&own, &request.out) {
         (Some(own), Some(out)) => Some(Resumption {
             own,
@@ -168,8 +174,19 @@ pub fn train(mut request: Request, ctx: &Context<'_>) -> Result<RunSummary> {
     let Request { resume, audit, ref objective, .. } = request;
     let from = checkpoint.as_ref();
     let objective = objective.as_ref();
-    let run = Run { loaded, data: &data, folder: &folder, from, ctx, audit, objective, started };
-    match run.train(neural, resumption) {
+    let room = room.as_ref();
+    let run = Run { loaded, data: &data, folder: &folder, from, ctx, audit, objective, room, started };
+    let outcome = run.train(neural, resumption);
+    if let (Some(room), Some(key), Ok(_)) = (room, data.train.ids.key().map(str::to_owned), &outcome) {
+        drop(data);
+        let path = token_cache::path(&room.temp, &key);
+        std::fs::remove_file(&path).map_err(|reason| StoreError::Io {
+            action: "remove".into(),
+            path,
+            reason,
+        })?;
+    }
+    match outcome {
         // A run without a checkpoint leaves nothing, except after a divergence.
         Err(failure) if !resume && failure.kind != ExitKind::Diverged && !has_model(&folder) => {
             // The folder rarely exists, and a failure to remove it does no harm.
@@ -222,12 +239,12 @@ pub(crate) fn train_into(out: &Path, loaded: &Loaded, data: &Dataset, ctx: &Cont
     if runs::done(out).is_some() {
         return Ok(());
     }
-    let neural = check(&loaded.config, data, ctx)?;
+    let neural = check(&loaded.config, data, None, ctx)?;
     let begun = RunFolder::open(out).is_ok();
     let (folder, checkpoint) = if begun { resume(out, ctx)? } else { (RunWriter::create(out)?, None) };
     let (folder, from, started) = (&folder, checkpoint.as_ref(), std::time::Instant::now());
     let resumption = from.map(|_| Resumption { own: loaded, changes: Vec::new(), new_texts: false });
-    let run = Run { loaded, data, folder, from, ctx, audit: 0, objective: None, started };
+    let run = Run { loaded, data, folder, from, ctx, audit: 0, objective: None, room: None, started };
     run.train(neural, resumption).map(drop)
 }
 
@@ -295,9 +312,17 @@ pub(crate) fn fit_length(loaded: &mut Loaded, data: &Dataset) -> Result<Vec<Stri
 }
 
 /// Checks memory, ranks and the length of the text; gives the config of a neural model.
-fn check(config: &Config, data: &Dataset, ctx: &Context<'_>) -> Result<Option<NeuralConfig>> {
+fn check(
+    config: &Config,
+    data: &Dataset,
+    room: Option<&Room>,
+    ctx: &Context<'_>,
+) -> Result<Option<NeuralConfig>> {
     let needed = memory(config, data)?;
     if config.model.is_counted() {
+        if room.is_some() {
+            return Ok(None);
+        }
         let hint = "make the order (model.order) or the text (data.train_fraction) smaller";
         crate::memory::check(needed, "counting this text", hint)?;
         return Ok(None);
@@ -327,6 +352,7 @@ struct Run<'a> {
     ctx: &'a Context<'a>,
     audit: usize,
     objective: Option<&'a Arc<dyn Objective>>,
+    room: Option<&'a Room>,
     started: std::time::Instant,
 }
 
@@ -379,13 +405,13 @@ impl Run<'_> {
                 identity: identity.clone(),
                 source_entropy: data.source_nats.map(|nats| nats / data.val.scored() as f64),
             }))?;
-            count_based::baselines(data, ctx, &mut record)?;
+            count_based::baselines(data, self.room, ctx, &mut record)?;
         }
         for changed in &pending.0 {
             record.event(&Event::Changed(changed.clone()))?;
         }
         let (model, mut summary): (Box<dyn LanguageModel>, RunSummary) = match neural {
-            None => count_based::train(config, data, folder, ctx, &mut record)?,
+            None => count_based::train(config, data, self.room, folder, ctx, &mut record)?,
             Some(neural) => {
                 let neural = weights::initialise(config, &neural, from.is_some(), ctx)?;
                 let mut trainer = neural::Trainer {

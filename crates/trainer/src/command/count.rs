@@ -220,7 +220,7 @@ fn note_room(room: &cli::RoomArgs, counted: &Counted, ctx: &Context<'_>) -> Resu
 }
 
 /// The room for counting into `files`.
-fn room(arguments: &cli::RoomArgs, files: &Files, quantize: bool) -> Result<Room> {
+pub(crate) fn room(arguments: &cli::RoomArgs, files: &Files, quantize: bool) -> Result<Room> {
     if let Some(folder) = arguments.temp.as_ref().filter(|folder| !folder.is_dir()) {
         let message = format!("--temp: cannot write into `{}`, which is no folder", folder.display());
         return Err(Error::usage(message).hint("make the folder, or name another"));

@@ -136,6 +136,45 @@ fn quantised_models_have_the_bytes_of_memory() {
 }
 
 #[test]
+fn a_trained_model_has_the_bytes_of_memory() {
+    let bench = bench();
+    for settings in [
+        "--set model.order=4 --set model.smoothing=modified_kneser_ney --set tokenizer.kind=word",
+        "--set model.order=5 --set model.smoothing=witten_bell --set model.prune_entropy=0",
+        "--set model.order=1 --set tokenizer.kind=byte",
+    ] {
+        let line = format!("train a.txt --set model.kind=ngram {settings}");
+        run(&bench, &format!("{line} --out memory")).succeeded();
+        let spilled = run(&bench, &format!("{line} --out disk -S 600K -T temp")).succeeded();
+        assert_eq!(
+            spilled.stderr.contains("sorted, merged"),
+            !settings.contains("order=1"),
+            "{}",
+            spilled.stderr
+        );
+        let file = |run: &str, name: &str| fs::read(bench.path().join(run).join(name)).unwrap();
+        for name in ["model/model.ngram", "model/config.json", "tokenizer.json", "config.toml"] {
+            assert!(file("memory", name) == file("disk", name), "{settings}: {name}");
+        }
+        let [memory, disk] = ["memory", "disk"].map(|run| {
+            let log = String::from_utf8(file(run, "metrics.jsonl")).unwrap();
+            let events: Vec<serde_json::Value> =
+                log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            // The sample; and the last line, which has times, too.
+            (events[4].clone(), events[5]["eval"].clone())
+        });
+        assert!(memory == disk && memory.1["tokens"].is_u64(), "{settings}: {memory:?} {disk:?}");
+        assert_eq!(fs::read_dir(bench.path().join("temp")).unwrap().count(), 0, "{settings}");
+        for run in ["memory", "disk"] {
+            fs::remove_dir_all(bench.path().join(run)).unwrap();
+        }
+    }
+    run(&bench, "train a.txt --set model.kind=ngram --set model.smoothing=jelinek_mercer -S 300K -T temp")
+        .refused(2, &["held-out", "the limit is"]);
+    run(&bench, "train a.txt -S 300K").refused(2, &["--memory", "n-grams"]);
+}
+
+#[test]
 fn hundreds_of_parts_are_merged_in_groups() {
     let bench = bench();
     bench.file("a.txt", text(100_000));

@@ -22,6 +22,8 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ("train", "val", "train c.toml a.txt --out r", "--val b.txt"),
     ("train", "from", "train c.toml a.txt --out r", "--from net"),
     ("train", "extend-vocab", "train c.toml nfd.txt --out r --from net", "--extend-vocab"),
+    ("train", "memory", "train a.txt --set model.kind=ngram --out r", "--memory 1b"),
+    ("train", "temp", "train a.txt --set model.kind=ngram --out r", "--temp d"),
     ("train", "seeds", "train c.toml a.txt --out r", "--seeds 2"),
     ("train", "field", "train c.toml t.jsonl --out r", "--field text"),
     ("train", "include", "train c.toml d --out r", "--include *.md"),
