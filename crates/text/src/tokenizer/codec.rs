@@ -166,7 +166,7 @@ pub trait Codec: Any + fmt::Debug + Send + Sync {
     /// The bytes of a token without special meaning; empty for an id outside the vocabulary.
     fn token_bytes(&self, id: u32) -> Cow<'_, [u8]>;
 
-    /// Prefetches what [`Self::token_bytes`] reads: where the bytes are, and in a second call, them.
+    /// Prefetches what [`Self::token_bytes`] reads: where the bytes are; in a second call, those.
     fn prefetch(&self, _id: u32, _is_second: bool) {}
 
     /// Appends the text of `ids`; bytes that are not UTF-8 become U+FFFD.
