@@ -93,7 +93,13 @@ impl SpillWriter {
         writer.put(MAGIC)?;
         writer.commit_no_fsync_if_new()?;
         let file = File::open(&self.path).map_err(|reason| Error::io("open", &self.path, reason))?;
-        Ok(Spill { path: self.path, file: Arc::new(file), streams: index.streams, bytes })
+        Ok(Spill {
+            path: self.path,
+            file: Arc::new(file),
+            streams: index.streams,
+            bytes,
+            is_temporary: false,
+        })
     }
 }
 
@@ -104,9 +110,26 @@ pub struct Spill {
     file: Arc<File>,
     streams: Vec<Vec<Block>>,
     bytes: u64,
+    is_temporary: bool,
+}
+
+/// A failure leaves no file that nothing goes on with.
+impl Drop for Spill {
+    fn drop(&mut self) {
+        if self.is_temporary {
+            drop(atomic::remove_file(&self.path));
+        }
+    }
 }
 
 impl Spill {
+    /// The file, which is removed when this is dropped.
+    #[must_use]
+    pub fn temporary(mut self) -> Self {
+        self.is_temporary = true;
+        self
+    }
+
     /// Opens the file `path` of `streams` streams with its description, if it is there.
     ///
     /// # Errors
@@ -137,8 +160,13 @@ impl Spill {
         if index.streams.len() != streams {
             return Err(wrong("it has another number of streams"));
         }
-        let spill =
-            Self { path: path.to_owned(), file: Arc::new(file), streams: index.streams, bytes: start };
+        let spill = Self {
+            path: path.to_owned(),
+            file: Arc::new(file),
+            streams: index.streams,
+            bytes: start,
+            is_temporary: false,
+        };
         Ok(Some((spill, index.description)))
     }
 
@@ -163,7 +191,8 @@ impl Spill {
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn remove(self) -> Result<()> {
+    pub fn remove(mut self) -> Result<()> {
+        self.is_temporary = false;
         atomic::remove_file(&self.path)
     }
 }
@@ -202,6 +231,19 @@ mod tests {
             bytes.extend_from_slice(&block);
         }
         Ok(bytes)
+    }
+
+    #[test]
+    fn a_temporary_file_goes_with_its_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lower-0");
+        let finish = || SpillWriter::create(&path, 1).unwrap().finish(&()).unwrap();
+        drop(finish());
+        assert!(path.exists());
+        drop(finish().temporary());
+        assert!(!path.exists());
+        finish().temporary().remove().unwrap();
+        assert!(!path.exists());
     }
 
     #[test]

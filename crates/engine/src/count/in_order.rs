@@ -106,12 +106,18 @@ impl<F> InOrder<F> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does `work`, which writes a sequence. If it fails or panics, no thread waits for that.
+    /// Does `work`, which writes a sequence. If it fails or panics, no thread waits for that, and
+    /// only the first that fails has an error.
     pub(super) fn guarded(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
         let guard = Fail(self);
-        work()?;
-        std::mem::forget(guard);
-        Ok(())
+        let done = work();
+        if done.is_ok() {
+            std::mem::forget(guard);
+            return done;
+        }
+        let is_first = !self.state().failed;
+        drop(guard);
+        if is_first { done } else { Ok(()) }
     }
 }
 
@@ -166,6 +172,7 @@ mod tests {
             assert!(panics.join().is_err());
             assert!(waiting.join().unwrap().is_err());
         });
+        assert!(queue.guarded(|| queue.put(2, b"7")).is_ok(), "the error is that of another");
         assert!(queue.put(2, b"7").is_err());
     }
 }

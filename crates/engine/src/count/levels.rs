@@ -213,7 +213,7 @@ impl Streams {
                 Ok(output.end()?)
             })?;
             if let Some(weights) = weights {
-                self.weights.push(weights.finish(&())?);
+                self.weights.push(weights.finish(&())?.temporary());
             }
         }
         Ok(())
@@ -244,7 +244,7 @@ impl Streams {
             ctx.emit(&Event::Advanced { steps: 1 })
         })?;
         lower.map_or(Ok(()), Spill::remove)?;
-        Ok(next.map(|next| next.finish(&())).transpose()?)
+        Ok(next.map(|next| next.finish(&())).transpose()?.map(Spill::temporary))
     }
 
     /// Writes a list of counts.
