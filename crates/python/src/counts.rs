@@ -56,7 +56,8 @@ fn write(
             let (config, files) = (model_of(&model)?, Files::new(&out)?);
             let _locks = outputs::files(out.iter().map(PathBuf::as_path), &inputs)?;
             let ctx = Context::new(&pool, &callback, &control);
-            counted(&config, &files.room(None, None, quantize.is_some()), &ctx)?.write(&files, &config, quantize, &ctx)
+            counted(&config, &files.room(None, None, quantize.is_some()), &ctx)?
+                .write(&files, &config, quantize, &ctx)
         };
         (written(), callback.raised())
     };
