@@ -116,19 +116,7 @@ impl Dataset {
     /// # Errors
     /// An error in the texts, with the file and a hint.
     pub fn load(config: &Config, begun: bool, known: Option<Tokenizer>, ctx: &Context<'_>) -> Result<Self> {
-        Self::load_in(None, config, begun, known, ctx)
-    }
-
-    /// The same for an n-gram model that is counted in `room`, with the tokens of the training text
-    /// in a temporary file there if they are many.
-    pub(crate) fn load_in(
-        room: Option<&Room>,
-        config: &Config,
-        begun: bool,
-        known: Option<Tokenizer>,
-        ctx: &Context<'_>,
-    ) -> Result<Self> {
-        ctx.pool.install(|| Self::read(room, config, begun, known, ctx))
+        ctx.pool.install(|| Self::read(None, config, begun, known, ctx))
     }
 
     /// Sets `tokenizer.min_count` to the number that was used, so that the run's config gives the
@@ -147,7 +135,9 @@ impl Dataset {
         Ok(Evaluation { spelling: Some(self.spelling), ..evaluation })
     }
 
-    fn read(
+    /// [`Self::load`] in the caller's threads, and for an n-gram model that is counted in `room`,
+    /// with the tokens of the training text in a temporary file there if they are many.
+    pub(crate) fn read(
         room: Option<&Room>,
         config: &Config,
         begun: bool,

@@ -146,7 +146,7 @@ pub fn train(mut request: Request, ctx: &Context<'_>) -> Result<RunSummary> {
         None => None,
     };
     let room = request.room.clone();
-    let data = Dataset::load_in(room.as_ref(), config, request.resume, known, ctx)?;
+    let data = ctx.pool.install(|| Dataset::read(room.as_ref(), config, request.resume, known, ctx))?;
     if resumed.is_some() && request.new_texts {
         data.check_known("the run's model", config, ctx)?;
     }
