@@ -4,6 +4,7 @@
 //! need only the k-grams that end there. Each step of a binary search prefetches its next probe
 //! before the next query has its turn.
 
+use std::hint;
 use std::ops::Range;
 
 use super::header::BackoffScheme;
@@ -64,7 +65,7 @@ impl Search {
     fn halve(&mut self, words: Packed<'_>) {
         let middle = self.middle();
         let right = words.get(middle) <= u64::from(self.word);
-        self.low = if right { middle as u32 } else { self.low };
+        self.low = hint::select_unpredictable(right, middle as u32, self.low);
         self.len -= self.len / 2;
     }
 }

@@ -113,7 +113,11 @@ impl<'a> Packed<'a> {
 /// The eight bytes from `at`, as a little-endian number; 0 past the end.
 #[inline]
 fn word_at(bytes: &[u8], at: usize) -> u64 {
-    bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |word| u64::from_le_bytes(*word))
+    // In this form one comparison is left of those that keep it in bounds.
+    match bytes.len().checked_sub(8) {
+        Some(last) if at <= last => bytes[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word)),
+        _ => 0,
+    }
 }
 
 /// Packs `values` into elements of `bits` bits.

@@ -1,5 +1,7 @@
 //! Queries of a [`super::Trie`]: one word after a text, and whole distributions.
 
+use std::hint;
+
 use super::MAX_ORDER;
 use super::header::{BackoffScheme, ContextWeights, Header, SPARSE_INDEX_STEP};
 use super::packed::{ChildOffsets, Packed};
@@ -93,7 +95,8 @@ fn predecessor(words: Packed<'_>, range: std::ops::Range<usize>, word: u32) -> u
     while len > 1 {
         let half = len / 2;
         let right = words.get(low + half) <= u64::from(word);
-        low = if right { low + half } else { low };
+        // A plain `if` becomes a branch, which is mispredicted half the time.
+        low = hint::select_unpredictable(right, low + half, low);
         len -= half;
     }
     low
