@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use surprisal_model::neural::NeuralConfig;
-use surprisal_model::ngram::{Counts, NgramModel};
+use surprisal_model::ngram::{Counts, NgramConfig, NgramModel};
 use surprisal_ops::Precision;
 use surprisal_platform::threads::Pool;
 
@@ -29,8 +29,10 @@ const MAX_BIGRAM_ROWS: usize = 16_384;
 const MAX_VALIDATION: f64 = 200e3;
 /// Widths of the network; a head is 32 wide.
 const WIDTHS: [usize; 7] = [32, 64, 128, 192, 256, 384, 512];
-/// Tokens of the part of the text whose counting is timed.
-const COUNTED_TOKENS: usize = 500_000;
+/// Tokens of the first part of the text whose counting is timed, and the part of the time for that
+/// after which no longer one is counted.
+const COUNTED_TOKENS: usize = 250_000;
+const MEASURING: f64 = 0.03;
 /// Part of the time that is left for saving, a sample and what the estimates miss.
 const MARGIN: f64 = 0.06;
 /// The largest part of the time for counting: on texts for which it matters, an n-gram of a higher
@@ -38,6 +40,8 @@ const MARGIN: f64 = 0.06;
 const MAX_COUNTING: f64 = 0.6;
 /// The largest part of the time for evaluations before the last one, and their number.
 const MAX_EVALUATING: f64 = 0.1;
+/// The same where the text is not read twice: none of them will be the best but the last.
+const MAX_EVALUATING_ONCE: f64 = 0.03;
 const MAX_EVALUATIONS: f64 = 9.0;
 /// A run is not made shorter than this.
 const FEW_STEPS: f64 = 50.0;
@@ -219,11 +223,14 @@ impl Room {
     fn network(&self, width: usize, step_seconds: f64) -> Network {
         // A forward pass; windows overlap by half.
         let evaluation = self.validation / self.batch * step_seconds * 2.0 / 3.0;
-        let between = (MAX_EVALUATING * self.budget / evaluation).floor().min(MAX_EVALUATIONS);
-        // The mixture has an evaluation of its own.
-        let fixed = self.fixed + (between + 2.0) * evaluation;
-        let most = (((1.0 - MARGIN) * self.budget - fixed) / step_seconds).floor().max(1.0);
         let passes = |steps: f64| steps * self.batch.min(self.tokens) / self.tokens;
+        // The mixture has an evaluation of its own.
+        let fixed = |between: f64| self.fixed + (between + 2.0) * evaluation;
+        let most =
+            |between: f64| (((1.0 - MARGIN) * self.budget - fixed(between)) / step_seconds).floor().max(1.0);
+        let share = if passes(most(0.0)) > 1.0 { MAX_EVALUATING } else { MAX_EVALUATING_ONCE };
+        let between = (share * self.budget / evaluation).floor().min(MAX_EVALUATIONS);
+        let (fixed, most) = (fixed(between), most(between));
         let at = |steps: f64| excess(width, steps, passes(steps));
         // Halved as long as that costs next to nothing.
         let mut steps = most;
@@ -265,17 +272,39 @@ fn count(
     while settings.order > 2 && Counts::memory(tokens as usize, vocab_size, settings.order) > free {
         settings.order -= 1;
     }
-    let part = &data.train.ids[..data.train.ids.len().min(COUNTED_TOKENS)];
-    let started = Instant::now();
-    ctx.pool.install(|| NgramModel::estimate(part, vocab_size, &settings))?;
-    let sorted = |tokens: f64| tokens * tokens.max(2.0).ln();
-    let per_order = started.elapsed().as_secs_f64() / sorted(part.len() as f64) / settings.order as f64;
-    let seconds = |order: usize| 2.0 * per_order * order as f64 * sorted(tokens);
+    let (per_token, power) = time_counting(&data.train.ids, vocab_size, &settings, (most, ctx))?;
+    let per_order = per_token * tokens.powf(power) / settings.order as f64;
+    let seconds = |order: usize| 2.0 * per_order * order as f64;
     let mut order = settings.order;
     while order > 2 && seconds(order) > most {
         order -= 1;
     }
     Ok((order, seconds(order)))
+}
+
+/// The time of counting n tokens on this machine, in seconds, as a factor and a power of n: from
+/// parts of the text, each twice as long, until they took a small part of the time `most`.
+fn time_counting(
+    ids: &[u32],
+    vocab_size: usize,
+    settings: &NgramConfig,
+    (most, ctx): (f64, &Context<'_>),
+) -> Result<(f64, f64)> {
+    let (started, mut before) = (Instant::now(), None);
+    let mut tokens = COUNTED_TOKENS;
+    loop {
+        let part = &ids[..ids.len().min(tokens)];
+        let counting = Instant::now();
+        ctx.pool.install(|| NgramModel::estimate(part, vocab_size, settings))?;
+        let (len, seconds) = (part.len() as f64, counting.elapsed().as_secs_f64());
+        let is_last = part.len() == ids.len() || started.elapsed().as_secs_f64() > MEASURING * most;
+        if is_last {
+            let power = |(fewer, less): (f64, f64)| (seconds / less).ln() / (len / fewer).ln();
+            let power = before.map_or(1.0, power).clamp(0.8, 1.1);
+            return Ok((seconds / len.powf(power), power));
+        }
+        (before, tokens) = (Some((len, seconds)), 2 * tokens);
+    }
 }
 
 /// The median time of a step on this machine, in seconds.
