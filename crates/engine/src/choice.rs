@@ -25,7 +25,8 @@ pub const RECIPE: &str = include_str!("../../../configs/automatic.toml");
 const MAX_CHARACTERS: usize = 400;
 const BPE_TOKENS: usize = 2048;
 const MAX_BIGRAM_ROWS: usize = 16_384;
-/// More validation text does not make the figure more certain than seeds leave it.
+/// More validation text does not make the figure more certain than seeds leave it, nor more
+/// held-out text the weights of the mixture.
 const MAX_VALIDATION: f64 = 200e3;
 /// Widths of the network; a head is 32 wide.
 const WIDTHS: [usize; 7] = [32, 64, 128, 192, 256, 384, 512];
@@ -33,6 +34,11 @@ const WIDTHS: [usize; 7] = [32, 64, 128, 192, 256, 384, 512];
 /// after which no longer one is counted.
 const COUNTED_TOKENS: usize = 250_000;
 const MEASURING: f64 = 0.03;
+/// The more tokens, the more of them end n-grams that were seen before: 2 and 40 MB of C.
+const COUNTING_POWER: f64 = 0.85;
+/// The steps that evaluating the tokens of a step takes: a forward pass, of windows that overlap by
+/// half.
+const EVALUATION_STEPS: f64 = 0.9;
 /// Part of the time that is left for saving, a sample and what the estimates miss.
 const MARGIN: f64 = 0.06;
 /// The largest part of the time for counting: on texts for which it matters, an n-gram of a higher
@@ -133,7 +139,13 @@ pub fn choose(given: &Loaded, ctx: &Context<'_>) -> Result<Choice> {
         set.push(("data.val_fraction", share.to_string()));
     }
 
-    let (order, counting) = count(&config, &data, (tokens, MAX_COUNTING * budget), ctx)?;
+    let mut heldout = config.mixture.clone().unwrap_or_default().heldout;
+    if heldout * tokens > MAX_VALIDATION {
+        heldout = (MAX_VALIDATION / tokens * 1e4).ceil() / 1e4;
+        set.push(("mixture.heldout", heldout.to_string()));
+    }
+
+    let (order, counting, baselines) = count(&config, &data, (tokens, MAX_COUNTING * budget), ctx)?;
     set.push(("mixture.order", order.to_string()));
     reasons.push(format!(
         "an n-gram model of order {order} beside the network, counted in about {counting:.1} s"
@@ -144,11 +156,12 @@ pub fn choose(given: &Loaded, ctx: &Context<'_>) -> Result<Choice> {
     let batch = (config.train.batch_size * config.train.block_size) as f64;
     let (mut times, mut last) = (Vec::new(), f64::INFINITY);
     let room = || {
-        let fixed = started.elapsed().as_secs_f64() + reading + counting;
-        Room { budget, fixed, tokens, validation, batch }
+        let fixed = started.elapsed().as_secs_f64() + reading + baselines + counting;
+        Room { budget, fixed, tokens, validation, heldout: heldout * tokens, batch }
     };
     for width in WIDTHS {
-        let seconds = time_step(&config, sized(&config, vocab_size, (width, rows))?, ctx)?;
+        let model = sized(&config, vocab_size, (width, rows))?;
+        let seconds = time_step(&config, model, Duration::from_millis(150), ctx)?;
         let network = room().network(width, seconds);
         if network.most < FEW_STEPS && !times.is_empty() {
             break;
@@ -160,17 +173,20 @@ pub fn choose(given: &Loaded, ctx: &Context<'_>) -> Result<Choice> {
         }
         last = network.excess;
     }
-    let room = room();
-    let networks: Vec<Network> = times.into_iter().map(|(width, time)| room.network(width, time)).collect();
+    let networks: Vec<Network> = times.into_iter().map(|(width, time)| room().network(width, time)).collect();
     let least = networks.iter().map(|network| network.excess).fold(f64::INFINITY, f64::min);
     // The narrowest where others are hardly better.
     let best = networks.iter().position(|network| network.excess < least + WORTH_NATS).unwrap_or(0);
-    let Network { width, step_seconds, most, steps, passes, excess, seconds, between } = networks[best];
-    set.extend([("model.n_embd", width.to_string()), ("model.n_head", (width / 32).to_string())]);
     let beside = [best.wrapping_sub(1), best + 1].into_iter().filter_map(|at| networks.get(at));
     let beside: Vec<String> = beside
-        .map(|other| format!("{:+.3} nats with width {}", other.excess - excess, other.width))
+        .map(|other| format!("{:+.3} nats with width {}", other.excess - networks[best].excess, other.width))
         .collect();
+    let width = networks[best].width;
+    set.extend([("model.n_embd", width.to_string()), ("model.n_head", (width / 32).to_string())]);
+    // Its time fills the budget, so that it is measured for longer.
+    let longer = Duration::from_secs_f64(MEASURING / 2.0 * budget);
+    let step_seconds = time_step(&config, sized(&config, vocab_size, (width, rows))?, longer, ctx)?;
+    let Network { most, steps, passes, seconds, between, .. } = room().network(width, step_seconds);
     reasons.push(format!(
         "network: 4 blocks of width {width}, {:.1} ms a step here; a law of the loss expects {}",
         1e3 * step_seconds,
@@ -200,6 +216,8 @@ struct Room {
     fixed: f64,
     tokens: f64,
     validation: f64,
+    /// Tokens that the weights of the mixture are fitted to.
+    heldout: f64,
     /// Tokens of a batch.
     batch: f64,
 }
@@ -207,7 +225,6 @@ struct Room {
 /// A network that could be chosen.
 struct Network {
     width: usize,
-    step_seconds: f64,
     /// The steps that there is time for, and those that pay.
     most: f64,
     steps: f64,
@@ -221,11 +238,11 @@ struct Network {
 
 impl Room {
     fn network(&self, width: usize, step_seconds: f64) -> Network {
-        // A forward pass; windows overlap by half.
-        let evaluation = self.validation / self.batch * step_seconds * 2.0 / 3.0;
+        let evaluating = |tokens: f64| tokens / self.batch * step_seconds * EVALUATION_STEPS;
+        let evaluation = evaluating(self.validation);
         let passes = |steps: f64| steps * self.batch.min(self.tokens) / self.tokens;
         // The mixture has an evaluation of its own.
-        let fixed = |between: f64| self.fixed + (between + 2.0) * evaluation;
+        let fixed = |between: f64| self.fixed + evaluating(self.heldout) + (between + 2.0) * evaluation;
         let most =
             |between: f64| (((1.0 - MARGIN) * self.budget - fixed(between)) / step_seconds).floor().max(1.0);
         let share = if passes(most(0.0)) > 1.0 { MAX_EVALUATING } else { MAX_EVALUATING_ONCE };
@@ -238,7 +255,7 @@ impl Room {
             steps = (steps / 2.0).floor();
         }
         let (passes, excess, seconds) = (passes(steps), at(steps), fixed + steps * step_seconds);
-        Network { width, step_seconds, most, steps, passes, excess, seconds, between }
+        Network { width, most, steps, passes, excess, seconds, between }
     }
 }
 
@@ -257,13 +274,14 @@ fn bigram_rows(vocab_size: usize) -> usize {
 }
 
 /// The order of the n-gram model and the time for counting it, twice: without and with the part of
-/// the text that the weights are fitted to. A lower order where memory or the time `most` is short.
+/// the text that the weights are fitted to, and that for the baselines. A lower order where memory
+/// or the time `most` is short.
 fn count(
     config: &Config,
     data: &Dataset,
     (tokens, most): (f64, f64),
     ctx: &Context<'_>,
-) -> Result<(usize, f64)> {
+) -> Result<(usize, f64, f64)> {
     let vocab_size = data.tokenizer.vocab_size();
     let (bos, unk) = (data.val.bos(), data.tokenizer.unk());
     let mixture = config.mixture.clone().unwrap_or_default();
@@ -272,43 +290,39 @@ fn count(
     while settings.order > 2 && Counts::memory(tokens as usize, vocab_size, settings.order) > free {
         settings.order -= 1;
     }
-    let (per_token, power) = time_counting(&data.train.ids, vocab_size, &settings, (most, ctx))?;
-    let per_order = per_token * tokens.powf(power) / settings.order as f64;
+    let longest = time_counting((&data.train.ids, tokens), vocab_size, &settings, (most, ctx))?;
+    let per_order = longest / settings.order as f64;
     let seconds = |order: usize| 2.0 * per_order * order as f64;
     let mut order = settings.order;
     while order > 2 && seconds(order) > most {
         order -= 1;
     }
-    Ok((order, seconds(order)))
+    Ok((order, seconds(order), seconds(1)))
 }
 
-/// The time of counting n tokens on this machine, in seconds, as a factor and a power of n: from
-/// parts of the text, each twice as long, until they took a small part of the time `most`.
+/// The time of counting `tokens` tokens on this machine, in seconds, from that of parts of `ids`,
+/// each twice as long, until they took a small part of the time `most`.
 fn time_counting(
-    ids: &[u32],
+    (ids, tokens): (&[u32], f64),
     vocab_size: usize,
     settings: &NgramConfig,
     (most, ctx): (f64, &Context<'_>),
-) -> Result<(f64, f64)> {
-    let (started, mut before) = (Instant::now(), None);
-    let mut tokens = COUNTED_TOKENS;
+) -> Result<f64> {
+    let (started, mut len) = (Instant::now(), COUNTED_TOKENS);
     loop {
-        let part = &ids[..ids.len().min(tokens)];
+        let part = &ids[..ids.len().min(len)];
         let counting = Instant::now();
         ctx.pool.install(|| NgramModel::estimate(part, vocab_size, settings))?;
-        let (len, seconds) = (part.len() as f64, counting.elapsed().as_secs_f64());
-        let is_last = part.len() == ids.len() || started.elapsed().as_secs_f64() > MEASURING * most;
-        if is_last {
-            let power = |(fewer, less): (f64, f64)| (seconds / less).ln() / (len / fewer).ln();
-            let power = before.map_or(1.0, power).clamp(0.8, 1.1);
-            return Ok((seconds / len.powf(power), power));
+        let seconds = counting.elapsed().as_secs_f64();
+        if part.len() == ids.len() || started.elapsed().as_secs_f64() > MEASURING * most {
+            return Ok(seconds * (tokens / part.len() as f64).powf(COUNTING_POWER));
         }
-        (before, tokens) = (Some((len, seconds)), 2 * tokens);
+        len *= 2;
     }
 }
 
-/// The median time of a step on this machine, in seconds.
-fn time_step(config: &Config, model: NeuralConfig, ctx: &Context<'_>) -> Result<f64> {
+/// The median time of a step on this machine, in seconds, of as many as `time` suffices for.
+fn time_step(config: &Config, model: NeuralConfig, time: Duration, ctx: &Context<'_>) -> Result<f64> {
     let precision: Precision = neural::precision(config);
     let case = Case { name: String::new(), batch_size: config.train.batch_size, model, precision, flop: 0.0 };
     let mut training = Training::new(&case, &config.optim, neural::shards(config), ctx.pool)?;
@@ -316,7 +330,7 @@ fn time_step(config: &Config, model: NeuralConfig, ctx: &Context<'_>) -> Result<
         training.step(ctx.pool)?;
     }
     let (started, mut times) = (Instant::now(), Vec::new());
-    while times.len() < 3 || started.elapsed() < Duration::from_millis(150) {
+    while times.len() < 3 || started.elapsed() < time {
         times.push(training.step(ctx.pool)?[0]);
     }
     times.sort_by(f64::total_cmp);
@@ -340,7 +354,10 @@ mod tests {
 
     #[test]
     fn a_run_fills_its_time_unless_the_text_is_small() {
-        let room = |tokens| Room { budget: 100.0, fixed: 5.0, tokens, validation: 2e4, batch: 2048.0 };
+        let room = |tokens| {
+            let heldout = 2e4;
+            Room { budget: 100.0, fixed: 5.0, tokens, validation: 2e4, heldout, batch: 2048.0 }
+        };
         let large = room(1e8).network(128, 0.02);
         assert!(large.steps == large.most && (85.0..95.0).contains(&large.seconds), "{}", large.seconds);
         let small = room(2e5).network(128, 0.02);
