@@ -200,6 +200,25 @@ pub struct MetricsLog {
 }
 
 impl MetricsLog {
+    /// Begins the file `path` anew with `first`, a line. An old file is replaced as a whole, so that
+    /// there is always a line that says whose files are in the run.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn begin(path: PathBuf, first: &str) -> Result<Self> {
+        Self::check_regular(&path)?;
+        atomic::write(&path, format!("{first}\n").as_bytes())?;
+        Self::open(path, first.len() as u64 + 1)
+    }
+
+    fn check_regular(path: &Path) -> Result<()> {
+        // Opening a pipe would wait for a reader.
+        if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(Error::malformed(format!("`{}`", path.display()), NOT_REGULAR));
+        }
+        Ok(())
+    }
+
     /// Opens the file `path` for appending, truncated to `offset` bytes: 0 for a new run, the
     /// offset in the checkpoint for a resumed one, so that no step is recorded twice.
     ///
@@ -209,10 +228,7 @@ impl MetricsLog {
         let failed = |reason| Error::io("open", &path, reason);
         let mut options = OpenOptions::new();
         atomic::readable_by_all(&mut options);
-        // Opening a pipe would wait for a reader.
-        if fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
-            return Err(Error::malformed(format!("`{}`", path.display()), NOT_REGULAR));
-        }
+        Self::check_regular(&path)?;
         let mut file = options.write(true).create(true).truncate(false).open(&path).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len();
         if length < offset {
@@ -372,6 +388,21 @@ mod tests {
         let error = RunFolder::open(base.path()).unwrap_err();
         assert!(error.to_string().ends_with("is not a run folder: it has no config.toml"), "{error}");
         assert!(matches!(RunFolder::open(base.path().join("none")), Err(Error::Io { .. })));
+    }
+
+    #[test]
+    fn metrics_that_are_begun_anew_are_never_without_their_first_line() {
+        let base = tempfile::tempdir().unwrap();
+        let run = RunWriter::create(base.path().join("run")).unwrap();
+        MetricsLog::begin(run.metrics(), "first").unwrap().append("second").unwrap();
+        for operation in 1..4 {
+            let begin = || MetricsLog::begin(run.metrics(), "again");
+            fault_injection::with_fault(operation, fault_injection::Fault::Crash, begin).0.unwrap_err();
+            assert_eq!(fs::read_to_string(run.metrics()).unwrap(), "first\nsecond\n");
+        }
+        let mut metrics = MetricsLog::begin(run.metrics(), "again").unwrap();
+        metrics.append("third").unwrap();
+        assert_eq!(fs::read_to_string(run.metrics()).unwrap(), "again\nthird\n");
     }
 
     #[test]

@@ -387,11 +387,9 @@ impl Run<'_> {
             }
         };
         let parts = mixture::Parts::new(config, data, ctx)?;
-        let mut record = EventLog::new(MetricsLog::open(folder.metrics(), offset)?, ctx);
-        let (root, resumed_at) = (folder.root().to_owned(), from.map(|checkpoint| checkpoint.step));
-        record.event(&Event::Opened { folder: root, resumed_at })?;
-        if from.is_none() {
-            record.event(&Event::Started(Started {
+        let begun = match from {
+            Some(_) => None,
+            None => Some(Event::Started(Started {
                 version: env!("CARGO_PKG_VERSION"),
                 kind: config.model.kind().to_owned(),
                 tokenizer: data.tokenizer.kind().to_string(),
@@ -404,7 +402,17 @@ impl Run<'_> {
                 opening: Opening::new(&data.tokenizer, Some(&data.train.ids))?,
                 identity: identity.clone(),
                 source_entropy: data.source_nats.map(|nats| nats / data.val.scored() as f64),
-            }))?;
+            })),
+        };
+        let metrics = match &begun {
+            Some(begun) => MetricsLog::begin(folder.metrics(), &serde_json::to_value(begun)?.to_string())?,
+            None => MetricsLog::open(folder.metrics(), offset)?,
+        };
+        let mut record = EventLog::new(metrics, ctx);
+        let (root, resumed_at) = (folder.root().to_owned(), from.map(|checkpoint| checkpoint.step));
+        record.event(&Event::Opened { folder: root, resumed_at })?;
+        if let Some(begun) = &begun {
+            ctx.emit(begun)?;
             count_based::baselines(data, self.room, ctx, &mut record)?;
         }
         for changed in &pending.0 {
