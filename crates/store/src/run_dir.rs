@@ -200,8 +200,8 @@ pub struct MetricsLog {
 }
 
 impl MetricsLog {
-    /// Begins the file `path` anew with `first`, a line. An old file is replaced as a whole, so that
-    /// there is always a line that says whose files are in the run.
+    /// Begins the file `path` anew with the line `first`. An old file is replaced as a whole: there
+    /// is always a line that says whose files are in the run.
     ///
     /// # Errors
     /// As [`Self::open`].
