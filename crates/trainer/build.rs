@@ -11,7 +11,10 @@ const FLAG: &str = "-Wl,--icf=all";
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=RUSTC_LINKER");
-    if env::var("PROFILE").is_ok_and(|profile| profile == "release") && links() == Some(true) {
+    // Windows' linker folds by itself, and only warns of a flag that it does not know.
+    let is_asked =
+        env::var_os("CARGO_CFG_UNIX").is_some() && env::var("PROFILE").is_ok_and(|it| it == "release");
+    if is_asked && links() == Some(true) {
         println!("cargo:rustc-link-arg-bins={FLAG}");
     }
 }

@@ -46,9 +46,9 @@ const MARGIN: f64 = 0.06;
 const MAX_COUNTING: f64 = 0.6;
 /// The largest part of the time for evaluations before the last one, and their number.
 const MAX_EVALUATING: f64 = 0.1;
-/// The same where the text is not read twice: none of them will be the best but the last.
-const MAX_EVALUATING_ONCE: f64 = 0.03;
 const MAX_EVALUATIONS: f64 = 9.0;
+/// The largest part where the text is not read twice: none of them will be the best but the last.
+const MAX_EVALUATING_ONCE: f64 = 0.03;
 /// A run is not made shorter than this.
 const FEW_STEPS: f64 = 50.0;
 /// Neither twice the steps nor a wider network is taken where the law expects less gain from it.
@@ -321,7 +321,8 @@ fn time_counting(
     }
 }
 
-/// The median time of a step on this machine, in seconds, of as many as `time` suffices for.
+/// The median time of a step on this machine, in seconds, of as many as `time` suffices for, three
+/// at least.
 fn time_step(config: &Config, model: NeuralConfig, time: Duration, ctx: &Context<'_>) -> Result<f64> {
     let precision: Precision = neural::precision(config);
     let case = Case { name: String::new(), batch_size: config.train.batch_size, model, precision, flop: 0.0 };

@@ -1,5 +1,7 @@
 //! Event log of a run: events as JSON lines in `metrics.jsonl`, and to the subscriber.
 
+use std::path::PathBuf;
+
 use surprisal_store::run_dir::MetricsLog;
 
 use super::checkpoint::Checkpointer;
@@ -13,16 +15,21 @@ pub(crate) struct EventLog<'a> {
 }
 
 impl<'a> EventLog<'a> {
-    pub(crate) fn new(metrics: MetricsLog, ctx: &'a Context<'a>) -> Self {
-        Self { metrics, ctx }
+    /// The log of a run that starts: an old file is replaced by the line of `first`, which is not
+    /// emitted yet.
+    pub(crate) fn begin(path: PathBuf, first: &Event, ctx: &'a Context<'a>) -> Result<Self> {
+        Ok(Self { metrics: MetricsLog::begin(path, &line(first)?)?, ctx })
+    }
+
+    /// The log of a run that goes on, as it was when it had `offset` bytes.
+    pub(crate) fn go_on(path: PathBuf, offset: u64, ctx: &'a Context<'a>) -> Result<Self> {
+        Ok(Self { metrics: MetricsLog::open(path, offset)?, ctx })
     }
 
     /// Appends an event to the file, if it is recorded, and emits it.
     pub(crate) fn event(&mut self, event: &Event) -> Result<()> {
         if event.is_recorded() {
-            // A `Value` has its keys in alphabetical order.
-            let line = serde_json::to_value(event)?;
-            self.metrics.append(&line.to_string())?;
+            self.metrics.append(&line(event)?)?;
         }
         if matches!(event, Event::Finished(_)) {
             // Subscribers of the last event may read the whole file.
@@ -39,4 +46,9 @@ impl<'a> EventLog<'a> {
         }
         Ok(())
     }
+}
+
+/// A `Value` has its keys in alphabetical order.
+fn line(event: &Event) -> Result<String> {
+    Ok(serde_json::to_value(event)?.to_string())
 }

@@ -31,7 +31,7 @@ use surprisal_store::Error as StoreError;
 use surprisal_store::atomic;
 use surprisal_store::checkpoint::{self as checkpoints, Checkpoint};
 use surprisal_store::read::read_regular;
-use surprisal_store::run_dir::{MetricsLog, RunFolder, RunWriter};
+use surprisal_store::run_dir::{RunFolder, RunWriter};
 
 use crate::config::{self, Config, Loaded, Override};
 use crate::data::Dataset;
@@ -404,11 +404,10 @@ impl Run<'_> {
                 source_entropy: data.source_nats.map(|nats| nats / data.val.scored() as f64),
             })),
         };
-        let metrics = match &begun {
-            Some(begun) => MetricsLog::begin(folder.metrics(), &serde_json::to_value(begun)?.to_string())?,
-            None => MetricsLog::open(folder.metrics(), offset)?,
+        let mut record = match &begun {
+            Some(begun) => EventLog::begin(folder.metrics(), begun, ctx)?,
+            None => EventLog::go_on(folder.metrics(), offset, ctx)?,
         };
-        let mut record = EventLog::new(metrics, ctx);
         let (root, resumed_at) = (folder.root().to_owned(), from.map(|checkpoint| checkpoint.step));
         record.event(&Event::Opened { folder: root, resumed_at })?;
         if let Some(begun) = &begun {
